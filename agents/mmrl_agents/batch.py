@@ -1,0 +1,135 @@
+"""Trajectories to tensors: segments, weights, micro-batches.
+
+A segment is one token sequence with a mask of what was sampled in it.  A whole-transcript trajectory is one
+segment; under a window, or where a template does not preserve prefixes, each stretch of turns whose prompts
+extend each other is a segment, so that one trajectory may train as several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmrl.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sequence to learn from.
+
+    Attributes:
+        ids: token ids.
+        mask: 1 where an id was sampled by the policy.
+        mu: the sampler's log-probability of each sampled id; 0 elsewhere.
+        turn: index of the turn that each sampled id belongs to; -1 elsewhere.
+        trajectory: index of the trajectory in its batch.
+    """
+
+    ids: tuple[int, ...]
+    mask: tuple[bool, ...]
+    mu: tuple[float, ...]
+    turn: tuple[int, ...]
+    trajectory: int
+
+    @property
+    def sampled(self) -> int:
+        """How many ids were sampled."""
+        return sum(self.mask)
+
+
+def segments_of(trajectory: Trajectory, index: int) -> list[Segment]:
+    """Cut a trajectory into segments.
+
+    Raises:
+        ValueError: naming the trajectory and turn if a sampled id has no log-probability or a turn no ids.
+    """
+    segments: list[Segment] = []
+    ids: list[int] = []
+    mask: list[bool] = []
+    mu: list[float] = []
+    turns: list[int] = []
+    for n, turn in enumerate(trajectory.turns):
+        if not turn.token_ids or len(turn.token_ids) != len(turn.logprobs):
+            raise ValueError(f"trajectory {trajectory.id}, turn {n}: {len(turn.token_ids)} sampled ids but "
+                             f"{len(turn.logprobs)} log-probabilities")  # fmt: skip
+        if list(turn.prompt_ids[: len(ids)]) != ids:
+            segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index))
+            ids, mask, mu, turns = [], [], [], []
+        prompt = turn.prompt_ids[len(ids) :]
+        ids += [*prompt, *turn.token_ids]
+        mask += [False] * len(prompt) + [True] * len(turn.token_ids)
+        mu += [0.0] * len(prompt) + list(turn.logprobs)
+        turns += [-1] * len(prompt) + [n] * len(turn.token_ids)
+    segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index))
+    return [s for s in segments if s.ids]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A padded batch; column t of the token-wise fields speaks of ``ids[:, t + 1]``.
+
+    Attributes:
+        ids: right-padded with 0.
+        mask: True where the next id was sampled.
+        mu: the sampler's log-probability of the next id.
+        advantage: of the row's trajectory.
+        weight: of the next id in the loss.
+    """
+
+    ids: Int[Tensor, "rows seq+1"]
+    mask: Bool[Tensor, "rows seq"]
+    mu: Float[Tensor, "rows seq"]
+    advantage: Float[Tensor, "rows seq"]
+    weight: Float[Tensor, "rows seq"]
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The batch on a device."""
+        return MicroBatch(*(t.to(device) for t in (self.ids, self.mask, self.mu, self.advantage, self.weight)))
+
+
+def token_counts(segments: Sequence[Segment], trajectories: int) -> Int[Tensor, " trajectories"]:
+    """Sampled ids of each trajectory, over all of its segments."""
+    counts = torch.zeros(trajectories, dtype=torch.long)
+    for segment in segments:
+        counts[segment.trajectory] += segment.sampled
+    return counts
+
+
+def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories"],
+            weight: Float[Tensor, " trajectories"], dtype: torch.dtype = torch.float32) -> MicroBatch:
+    """Pad segments into one batch.
+
+    Args:
+        segments: rows, at least one.
+        advantage: of each trajectory.
+        weight: of one token of each trajectory.
+        dtype: of the float fields.
+    """
+    width = max(len(s.ids) for s in segments)
+    pad = [width - len(s.ids) for s in segments]
+    rows = torch.tensor([s.trajectory for s in segments])
+    shape = (len(segments), width - 1)
+    return MicroBatch(
+        ids=torch.tensor([[*s.ids, *[0] * p] for s, p in zip(segments, pad, strict=True)]),
+        mask=torch.tensor([[*s.mask[1:], *[False] * p] for s, p in zip(segments, pad, strict=True)]),
+        mu=torch.tensor([[*s.mu[1:], *[0.0] * p] for s, p in zip(segments, pad, strict=True)], dtype=dtype),
+        advantage=advantage[rows].to(dtype)[:, None].expand(shape),
+        weight=weight[rows].to(dtype)[:, None].expand(shape),
+    )
+
+
+def micro_batches(segments: Sequence[Segment], rows: int, tokens: int) -> Iterator[list[Segment]]:
+    """Cut segments, longest first, into batches of at most ``rows`` rows and ``tokens`` padded tokens.
+
+    A segment longer than ``tokens`` goes alone.
+    """
+    ordered = sorted(segments, key=lambda s: (-len(s.ids), s.trajectory))
+    start = 0
+    while start < len(ordered):
+        fits = max(1, min(rows, tokens // len(ordered[start].ids)))
+        yield ordered[start : start + fits]
+        start += fits

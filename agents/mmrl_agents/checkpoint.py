@@ -1,0 +1,80 @@
+"""Checkpoints: weights in Hugging Face or PEFT format, and all else that a run needs to go on to the same bits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmrl.errors import BadInput
+from mmrl_agents.learner import Learner
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: finished steps; also the policy's version.
+        cursor: tasks used so far, for each environment.
+        best: best success on the held-out seeds so far; -1 before the first evaluation.
+        best_step: the step it was reached at.
+        minutes: time trained so far.
+    """
+
+    step: int = 0
+    cursor: tuple[int, ...] = ()
+    best: float = -1.0
+    best_step: int = 0
+    minutes: float = 0.0
+
+
+def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Write weights (or the adapter) and tokenizer, loadable with transformers and peft alone."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save(folder: Path, model: Any, tokenizer: Any, learner: Learner, progress: Progress) -> None:
+    """Write a whole checkpoint into ``folder``."""
+    save_policy(folder, model, tokenizer)
+    torch.save({**learner.state_dict(), "rng": torch.get_rng_state()}, folder / "learner.pt")
+    (folder / "progress.json").write_text(json.dumps(asdict(progress)))
+
+
+def load_progress(folder: Path) -> Progress:
+    """Read where the run stood.
+
+    Raises:
+        BadInput: if the folder holds no whole checkpoint.
+    """
+    path = folder / "progress.json"
+    if not path.is_file():
+        raise BadInput(f"{folder} is no checkpoint: it has no progress.json")
+    raw = json.loads(path.read_text())
+    return Progress(**{**raw, "cursor": tuple(raw["cursor"])})
+
+
+def restore(folder: Path, model: Any, learner: Learner) -> None:
+    """Load weights, optimiser, schedule and random state into a model and learner built for the same config."""
+    from safetensors.torch import load_file
+
+    adapter = folder / "adapter_model.safetensors"
+    if adapter.is_file():
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(adapter))
+    else:
+        weights: dict[str, torch.Tensor] = {}
+        for shard in sorted(folder.glob("model*.safetensors")):
+            weights.update(load_file(shard))
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        tied = set(getattr(model, "_tied_weights_keys", None) or ())
+        if unexpected or [k for k in missing if k not in tied]:
+            raise BadInput(f"{folder}: the weights do not fit the model (missing {missing}, unexpected {unexpected})")
+    state = torch.load(folder / "learner.pt", weights_only=True, map_location="cpu")
+    learner.load_state_dict(state)
+    torch.set_rng_state(state["rng"])

@@ -1,0 +1,233 @@
+"""Batched sampling from a Hugging Face causal language model.
+
+Comes in: prompts as token ids, named by episode.  Goes out: sampled ids with their log-probabilities.
+A prompt that several rows share is computed once; a row whose episode went on keeps its keys and values
+from the turn before.  Every row has its own noise, so that a row does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
+
+CACHE_BYTES = 3 * 2**30
+"""Keys and values that are kept between turns, at most; the oldest go first."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt to answer: whose it is, its ids, and the seed of its noise."""
+
+    episode: str
+    prompt: tuple[int, ...]
+    seed: tuple[int, ...]
+    limit: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Sampled ids and their log-probabilities under the sampling distribution; whether the turn ended by itself."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    ended: bool
+
+
+class Generator:
+    """Samples from ``model``; keeps keys and values between calls until :meth:`forget`.
+
+    Args:
+        model: a causal language model.
+        end_ids: ids that end an answer.
+        temperature: of the sampling distribution; 0 takes the likeliest id (log-probability 0).
+    """
+
+    def __init__(self, model: Any, end_ids: Sequence[int], temperature: float) -> None:
+        self.model = model
+        self.end_ids = frozenset(end_ids)
+        self.temperature = temperature
+        self._keeps = can_keep(model)
+        self._held: list[RaggedCache] = []
+
+    def forget(self) -> None:
+        """Drop all kept keys and values; call it whenever the weights have changed."""
+        self._held = []
+
+    @torch.no_grad()
+    def sample(self, rows: Sequence[Row]) -> list[Sampled]:
+        """Answer each row."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            return self._sample(rows) if self._keeps else self._sample_plain(rows)
+        finally:
+            self.model.train(training)
+
+    def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
+        cache, logits, place = self._start(rows)
+        slots: list[_Answer | None] = [None] * len(cache.names)
+        answers = [_Answer(r) for r in rows]
+        for at, answer in zip(place, answers, strict=True):
+            slots[at] = answer
+        while True:
+            live = [i for i, a in enumerate(slots) if a is not None and not a.done(self.end_ids)]
+            if live:
+                self._draw(logits, slots, live)
+            feed = [a.unfed() if a is not None else [] for a in slots]
+            if all(a is None or a.done(self.end_ids) for a in slots):
+                break
+            logits = cache.forward(self.model, feed)
+            for a in slots:
+                if a is not None:
+                    a.fed = len(a.ids)
+        self._keep(cache)
+        return [a.result(self.end_ids) for a in answers]
+
+    def _sample_plain(self, rows: Sequence[Row]) -> list[Sampled]:
+        """For models whose layers do not all see everything: a plain left-padded batch, nothing kept."""
+        from transformers import DynamicCache
+
+        answers = [_Answer(r) for r in rows]
+        width = max(len(r.prompt) for r in rows)
+        device = self.model.device
+        ids = torch.tensor([[0] * (width - len(r.prompt)) + list(r.prompt) for r in rows], device=device)
+        mask = torch.tensor([[0] * (width - len(r.prompt)) + [1] * len(r.prompt) for r in rows], device=device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config)
+        while True:
+            logits = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                                use_cache=True, logits_to_keep=1).logits[:, -1]  # fmt: skip
+            live = [i for i, a in enumerate(answers) if not a.done(self.end_ids)]
+            self._draw(logits, answers, live)
+            if all(a.done(self.end_ids) for a in answers):
+                return [a.result(self.end_ids) for a in answers]
+            ids = torch.tensor([[a.ids[-1]] for a in answers], device=device)
+            mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
+            positions = positions[:, -1:] + 1
+
+    def _draw(self, logits: Float[Tensor, "rows vocab"], slots: Sequence[_Answer | None], live: Sequence[int]) -> None:
+        """Draw the next id of every live row."""
+        picked = [slots[i] for i in live]
+        noise = torch.tensor([a.noise[len(a.ids)] for a in picked if a is not None], device=logits.device)
+        chosen, logprobs = draw(logits[torch.tensor(list(live), device=logits.device)], noise, self.temperature)
+        for answer, i, logprob in zip(picked, chosen.tolist(), logprobs.tolist(), strict=True):
+            assert answer is not None
+            answer.ids.append(i)
+            answer.logprobs.append(logprob)
+
+    def _start(self, rows: Sequence[Row]) -> tuple[RaggedCache, Tensor, list[int]]:
+        """Feed the prompts; returns a cache, its logits, and each row's place in it."""
+        found = {row.episode: hit for row in rows if (hit := self._find(row)) is not None}
+        whole = self._whole(rows, found)
+        if whole is not None:
+            at = {n: i for i, n in enumerate(whole.names)}
+            place = [at[r.episode] for r in rows]
+            prompts = dict(zip(place, (r.prompt for r in rows), strict=True))
+            new = [prompts[i][len(whole.ids[i]) :] if i in prompts else () for i in range(len(whole.names))]
+            return whole, whole.forward(self.model, new), place
+        parts, logits, order = self._old(rows, found)
+        fresh = [r for r in rows if r.episode not in found]
+        if fresh:
+            unique = list(dict.fromkeys(r.prompt for r in fresh))
+            layers = self.model.config.get_text_config().num_hidden_layers
+            cache = RaggedCache.empty([None] * len(unique), layers, self.model.device)
+            out = cache.forward(self.model, unique)
+            index = [unique.index(r.prompt) for r in fresh]
+            parts.append(cache.select(index, [r.episode for r in fresh]))
+            logits.append(out[torch.tensor(index, device=out.device)])
+            order += [r.episode for r in fresh]
+        return merge(parts), torch.cat(logits), [order.index(r.episode) for r in rows]
+
+    def _find(self, row: Row) -> tuple[RaggedCache, int] | None:
+        """The kept cache and row that hold a proper prefix of the row's prompt."""
+        for cache in self._held:
+            if row.episode in cache.names:
+                i = cache.names.index(row.episode)
+                held = cache.ids[i]
+                if len(held) < len(row.prompt) and list(row.prompt[: len(held)]) == held:
+                    return cache, i
+        return None
+
+    def _whole(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> RaggedCache | None:
+        """The one cache that holds all rows and little else, which can then be used without a copy."""
+        if len(found) < len(rows) or not found:
+            return None
+        caches = {id(c): c for c, _ in found.values()}
+        if len(caches) > 1:
+            return None
+        (cache,) = caches.values()
+        if len(cache.names) - len(rows) > len(cache.names) // 8:
+            return None
+        wanted = {r.episode for r in rows}
+        cache.names = [n if n in wanted else None for n in cache.names]
+        return cache
+
+    def _old(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> tuple[
+            list[RaggedCache], list[Tensor], list[str]]:
+        """Take the rows that are kept out of their caches and feed them what is new."""
+        parts: list[RaggedCache] = []
+        for cache in list(self._held):
+            taken = [r.episode for r in rows if r.episode in found and found[r.episode][0] is cache]
+            if taken:
+                parts.append(cache.select([found[e][1] for e in taken]))
+                cache.names = [None if n in taken else n for n in cache.names]
+        self._held = [c for c in self._held if any(c.names)]
+        if not parts:
+            return [], [], []
+        merged = merge(parts)
+        prompts = {r.episode: r.prompt for r in rows}
+        names = [n for n in merged.names if n is not None]
+        new = [prompts[n][len(held) :] for n, held in zip(names, merged.ids, strict=True)]
+        return [merged], [merged.forward(self.model, new)], names
+
+    def _keep(self, cache: RaggedCache) -> None:
+        self._held = [c for c in self._held if c is not cache] + [cache]
+        while self._held and sum(c.nbytes for c in self._held) > CACHE_BYTES:
+            self._held.pop(0)
+
+
+class _Answer:
+    """One row while it grows."""
+
+    def __init__(self, row: Row) -> None:
+        self.limit = row.limit
+        self.noise: list[float] = (
+            np.random.Generator(np.random.Philox(np.random.SeedSequence(row.seed))).random(row.limit).tolist()
+        )
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.fed = 0
+
+    def done(self, end_ids: frozenset[int]) -> bool:
+        return len(self.ids) >= self.limit or (bool(self.ids) and self.ids[-1] in end_ids)
+
+    def unfed(self) -> list[int]:
+        return self.ids[self.fed :]
+
+    def result(self, end_ids: frozenset[int]) -> Sampled:
+        return Sampled(tuple(self.ids), tuple(self.logprobs), bool(self.ids) and self.ids[-1] in end_ids)
+
+
+def draw(logits: Float[Tensor, "rows vocab"], noise: Float[Tensor, " rows"], temperature: float) -> tuple[
+        Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Draw one id a row by inverting the cumulative distribution at ``noise`` in [0, 1).
+
+    Returns:
+        The ids, and their log-probabilities under ``softmax(logits / temperature)``; at temperature 0 the
+        likeliest ids with log-probability 0.
+    """
+    if temperature == 0:
+        return logits.argmax(-1), torch.zeros(len(logits), device=logits.device)
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    cumulative = logprobs.double().exp().cumsum(-1)
+    target = noise.double()[:, None] * cumulative[:, -1:]
+    ids = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
+    return ids[:, 0], logprobs.gather(1, ids)[:, 0]

@@ -1,0 +1,74 @@
+"""Evaluation of a run's policy on held-out seeds: to choose the best checkpoint, and to say how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mmrl.config import EnvironmentConfig
+from mmrl.episode import EpisodeLimits
+from mmrl.evaluate import EvalResult, evaluate
+from mmrl.rollout import Scheduler, run_sync
+from mmrl_agents.models import ModelFiles, load_model
+from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.run import Run, publish
+from mmrl_agents.tasks import NOISE_EVAL
+
+
+class HeldOut:
+    """Evaluates ``run``'s policy; keeps ``best/`` and ``progress.best``."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def choose_best(self) -> dict[str, float]:
+        """Evaluate the policy as it stands; publish it as ``best/`` if no earlier one did better."""
+        run, config = self.run, self.run.config.eval
+        if config.episodes == 0:
+            return {}
+        results = self._all(self._policy(run.model), config.seed, config.episodes, "held-out episodes")
+        for result in results:
+            name = f"step-{run.progress.step:06d}-{result.env.replace('/', '-')}"
+            run.store.write_eval(name, {**result.as_dict(), "policy": str(run.store.root), "step": run.progress.step})
+        success = sum(r.success for r in results) / len(results)
+        if success > run.progress.best:
+            run.progress = dataclasses.replace(run.progress, best=success, best_step=run.progress.step)
+            publish(run, "best")
+        return {"eval/success": success, **{f"eval/success/{r.env}": r.success for r in results}}
+
+    def final(self, when: str) -> list[EvalResult]:
+        """Evaluate ``before`` training, or ``after`` it with the best checkpoint, and say the figures."""
+        run, config = self.run, self.run.config.eval
+        if config.final_episodes == 0:
+            return []
+        best = run.store.root / "best"
+        if when == "after" and best.is_dir():
+            base = run.loaded.config.model_id
+            is_adapter = (best / "adapter_config.json").is_file()
+            from mmrl_agents.models import find_model
+
+            files = find_model(str(best)) if not is_adapter else ModelFiles(str(best), find_model(base).base, str(best))
+            model = load_model(files, "bfloat16" if run.config.training_args.bf16 else "float32")
+        else:
+            model = run.model
+        results = self._all(self._policy(model), config.final_seed, config.final_episodes, f"{when}: held-out episodes")
+        for result in results:
+            run.store.write_eval(f"{when}-{result.env.replace('/', '-')}", {**result.as_dict(), "when": when})
+            run.reporter.say(f"{when:>6} training  {result}")
+        return results
+
+    def _policy(self, model: object) -> HFPolicy:
+        rollout = self.run.config.rollout
+        return HFPolicy(model, self.run.tokenizer, self.run.config.eval.temperature, rollout.max_new_tokens,
+                        rollout.max_context)  # fmt: skip
+
+    def _all(self, policy: HFPolicy, seed: int, episodes: int, what: str) -> list[EvalResult]:
+        run = self.run
+        rollout, limits = run.config.rollout, EpisodeLimits(run.config.eval.max_turns, run.config.rollout.window)
+        scheduler = Scheduler(limits, rollout.concurrency, rollout.max_batch, rollout.deterministic)
+        environments: list[EnvironmentConfig] = run.config.eval.environments or run.config.environments
+        seeds = range(seed, seed + episodes)
+        run.reporter.begin(what, episodes * len(environments))
+        return [
+            run_sync(evaluate(e.id, e.kwargs, policy, seeds, scheduler, NOISE_EVAL, run.reporter.episode))[0]
+            for e in environments
+        ]

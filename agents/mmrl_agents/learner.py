@@ -1,0 +1,181 @@
+"""The learner: sole owner of the optimiser.
+
+Comes in: trajectories with advantages (or segments to imitate).  Goes out: updated weights and metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmrl.config import TrainingArgs
+from mmrl.trajectory import Trajectory
+from mmrl_agents.batch import MicroBatch, Segment, collate, micro_batches, segments_of, token_counts
+from mmrl_agents.logprobs import Scorer
+from mmrl_agents.loss import KL, NORMALISERS, LossStats, LossTerms, policy_loss, sft_loss
+from mmrl_agents.reference import Reference
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A micro-batch with the log-probabilities that stay fixed while it is learned from."""
+
+    batch: MicroBatch
+    old: Float[Tensor, "rows seq"] | None
+    ref: Float[Tensor, "rows seq"] | None
+
+
+class Learner:
+    """Updates ``model``.
+
+    Args:
+        model: a causal language model; parameters with ``requires_grad`` are trained.
+        args: how.
+        temperature: the sampler's.
+        total_steps: length of the learning-rate schedule, in optimiser steps.
+        reference: for the KL term; None if ``kl_coef`` is 0.
+        budget: token budget of one trajectory, for the ``dr_grpo`` normaliser.
+    """
+
+    def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
+                 reference: Reference | None = None, budget: int = 256) -> None:
+        self.model = model
+        self.args = args
+        self.reference = reference
+        self.budget = budget
+        self.scorer = Scorer(model, temperature)
+        self.temperature = temperature
+        self.terms = LossTerms(
+            args.epsilon,
+            args.epsilon if args.epsilon_high is None else args.epsilon_high,
+            args.importance_cap,
+            args.kl_coef,
+            KL[args.kl_estimator],
+        )
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
+            args.weight_decay,
+        )  # fmt: skip
+        self.scheduler = _scheduler(self.optimizer, args, total_steps)
+
+    def update(self, trajectories: Sequence[Trajectory], advantages: Sequence[float]) -> dict[str, float]:
+        """Learn from a batch: ``num_iterations`` optimiser steps.
+
+        Args:
+            trajectories: valid ones only.
+            advantages: one each.
+
+        Returns:
+            Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage and no KL pulls.
+
+        Raises:
+            ValueError: naming the trajectory whose ids and log-probabilities do not match.
+        """
+        segments = [s for i, t in enumerate(trajectories) for s in segments_of(t, i)]
+        advantage = torch.tensor(advantages, dtype=torch.float64)
+        if not segments or (not advantage.any() and self.terms.kl_coef == 0):
+            return {"update/skipped": 1.0}
+        weight = NORMALISERS[self.args.loss_type](token_counts(segments, len(trajectories)), self.budget)
+        if self.terms.kl_coef == 0:  # without a KL term these add exactly 0
+            segments = [s for s in segments if advantages[s.trajectory] != 0]
+        parts = [
+            collate(chunk, advantage, weight).to(self.model.device)
+            for chunk in micro_batches(
+                segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
+            )
+        ]
+        prepared = [self._prepare(part) for part in parts]
+        metrics: dict[str, float] = {}
+        for _ in range(self.args.num_iterations):
+            metrics = self._policy_step(prepared)
+        return metrics
+
+    @torch.no_grad()
+    def _prepare(self, batch: MicroBatch) -> Prepared:
+        """Old log-probabilities (only if a second step will need them) and the reference's."""
+        self.model.eval()
+        old = self.scorer(batch.ids, batch.mask)[0] if self.args.num_iterations > 1 else None
+        ref = None
+        if self.reference is not None and self.terms.kl_coef > 0:
+            with self.reference() as model:
+                ref = Scorer(model, self.temperature)(batch.ids, batch.mask)[0]
+        return Prepared(batch, old, ref)
+
+    def _policy_step(self, prepared: Sequence[Prepared]) -> dict[str, float]:
+        """One optimiser step over all micro-batches."""
+        # Dropout stays off: log-probabilities of sampler, old policy and update must be of one function.
+        self.model.eval()
+        total, entropy, stats = 0.0, 0.0, list[LossStats]()
+        for p in prepared:
+            b = p.batch
+            logp, h = self.scorer(b.ids, b.mask)
+            old = logp.detach() if p.old is None else p.old
+            loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, self.terms)
+            loss.backward()
+            total += float(loss.detach())
+            entropy += float(h) * s.tokens
+            stats.append(s)
+        out = {"loss": total, **self._step(), **_summary(stats)}
+        out["entropy"] = entropy / max(sum(s.tokens for s in stats), 1)
+        return out
+
+    def imitate(self, segments: Sequence[Segment]) -> dict[str, float]:
+        """One optimiser step of supervised learning on the masked ids of ``segments``."""
+        trajectories = 1 + max(s.trajectory for s in segments)
+        weight = NORMALISERS["dapo"](token_counts(segments, trajectories), self.budget)
+        total = 0.0
+        self.model.train()
+        for chunk in micro_batches(
+            segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
+        ):
+            b = collate(chunk, torch.zeros(trajectories), weight).to(self.model.device)
+            loss = sft_loss(self.scorer(b.ids, b.mask)[0], b.weight, b.mask)
+            loss.backward()
+            total += float(loss.detach())
+        return {"loss": total, **self._step()}
+
+    def _step(self) -> dict[str, float]:
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
+        rate = self.optimizer.param_groups[0]["lr"]
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        return {"grad_norm": float(norm), "learning_rate": float(rate), "update/not_finite": float(not finite)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser and schedule, for a checkpoint."""
+        return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, args: TrainingArgs, total: int) -> Any:
+    from transformers import get_scheduler
+
+    warmup = args.warmup_steps or round(args.warmup_ratio * total)
+    name = "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total)
+
+
+def _summary(stats: Sequence[LossStats]) -> dict[str, float]:
+    sums = {f.name: sum(getattr(s, f.name) for s in stats) for f in fields(LossStats)}
+    tokens = max(sums["tokens"], 1)
+    return {
+        "tokens": float(sums["tokens"]),
+        "clip_share": sums["clipped"] / tokens,
+        "kl": sums["kl"] / tokens,
+        "mismatch_kl": sums["mismatch"] / tokens,
+        "effective_sample": sums["weight"] ** 2 / (tokens * sums["weight_sq"]) if sums["weight_sq"] > 0 else 0.0,
+        "ratio_deviation": max(s.ratio for s in stats),
+    }

@@ -1,0 +1,156 @@
+"""A run: everything that training needs, made from a config, new or resumed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mmrl.config import Config, LoraArgs, TrainingArgs
+from mmrl.config_load import LoadedConfig, dump_config
+from mmrl.errors import BadInput, unknown
+from mmrl.report import Reporter
+from mmrl.store import RunStore
+from mmrl_agents import checkpoint
+from mmrl_agents.advantage import ESTIMATORS
+from mmrl_agents.checkpoint import Progress
+from mmrl_agents.learner import Learner
+from mmrl_agents.loss import NORMALISERS
+from mmrl_agents.models import ModelFiles, find_model, load_model, load_tokenizer
+from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
+
+DR_GRPO_TURNS = 16
+"""Turns that the constant token budget of ``dr_grpo`` counts where ``rollout.max_turns`` is not set."""
+
+
+@dataclass
+class Run:
+    """What a training loop works with; ``progress`` is replaced as it goes."""
+
+    loaded: LoadedConfig
+    store: RunStore
+    model: Any
+    tokenizer: Any
+    learner: Learner
+    reporter: Reporter
+    progress: Progress
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.loaded.config
+
+
+def check_names(loaded: LoadedConfig) -> None:
+    """Check the learner's own names: loss, advantage, model.
+
+    Raises:
+        BadInput: naming the key, its place and the nearest right name.
+    """
+    args = loaded.config.training_args
+    for key, value, known in (("loss_type", args.loss_type, NORMALISERS), ("advantage", args.advantage, ESTIMATORS)):
+        if value not in known:
+            raise unknown(key, value, known, loaded.where("training_args", key))
+    files = find_model(loaded.config.model_id, loaded.where("model_id"))
+    if files.adapter is not None and args.lora is None:
+        raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
+                       "set training_args.lora to go on training it")  # fmt: skip
+
+
+def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps: int) -> Run:
+    """Make or reopen the run's folder, load the model, and take up the last checkpoint if there is one.
+
+    Raises:
+        BadInput: if the folder exists (without ``resume``), is none of a run, or belongs to another config.
+    """
+    config, out = loaded.config, loaded.output_dir
+    text = dump_config(config)
+    if resume and (out / "config.yaml").is_file():
+        store = RunStore.open(out)
+        _same_config(store, text, loaded)
+    else:
+        if resume:
+            reporter.say(f"nothing to resume in {out}; starting anew")
+        store = RunStore.create(out, text)
+    torch.manual_seed(config.training_args.seed)
+    files = find_model(config.model_id, loaded.where("model_id"))
+    tokenizer = load_tokenizer(files)
+    model, reference = build_model(files, config.training_args)
+    budget = config.rollout.max_new_tokens * (config.rollout.max_turns or DR_GRPO_TURNS)
+    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget)
+    run = Run(loaded, store, model, tokenizer, learner, reporter, Progress(cursor=(0,) * len(config.environments)))
+    done = store.checkpoints()
+    if done:
+        step, folder = done[-1]
+        checkpoint.restore(folder, model, learner)
+        run.progress = checkpoint.load_progress(folder)
+        reporter.say(f"resuming after step {step} of {total_steps}")
+    store.rewind(run.progress.step)
+    return run
+
+
+def build_model(files: ModelFiles, args: TrainingArgs) -> tuple[Any, Reference | None]:
+    """Load the model to train, with its adapter, and the reference if the KL term needs one."""
+    model = load_model(files, "bfloat16" if args.bf16 else "float32", trainable=True)
+    needs_reference = args.kl_coef > 0
+    reference: Reference | None = None
+    if files.adapter is not None:
+        reference = adapter_copy(model, files.adapter) if needs_reference else None
+    elif args.lora is not None:
+        model = add_adapter(model, args.lora, files)
+        reference = adapter_off(model) if needs_reference else None
+    elif needs_reference:
+        reference = frozen_copy(model)
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    return model, reference
+
+
+def add_adapter(model: Any, lora: LoraArgs, files: ModelFiles) -> Any:
+    """Put a fresh LoRA adapter on a model; its product starts at 0."""
+    from peft import LoraConfig, get_peft_model
+
+    wrapped = get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    # The name as the user wrote it stays right when the run is moved to another machine.
+    wrapped.peft_config["default"].base_model_name_or_path = files.name
+    return wrapped
+
+
+def _same_config(store: RunStore, text: str, loaded: LoadedConfig) -> None:
+    """Refuse to resume under another configuration, naming the first difference."""
+    before = (store.root / "config.yaml").read_text().splitlines()
+    for old, new in zip(before, text.splitlines(), strict=False):
+        if old != new and not old.strip().startswith("output_dir"):
+            raise BadInput(f"{store.root} was started with '{old.strip()}', not '{new.strip()}'; resume with the same "
+                           "config and overrides, or choose another training_args.output_dir")  # fmt: skip
+
+
+def save_checkpoint(run: Run) -> None:
+    """Write a checkpoint of the run as it stands."""
+    run.store.checkpoint(
+        run.progress.step,
+        lambda folder: checkpoint.save(folder, run.model, run.tokenizer, run.learner, run.progress),
+        keep=run.config.training_args.save_total_limit,
+    )
+
+
+def publish(run: Run, name: str) -> None:
+    """Write the policy as it stands to ``best/`` or ``final/``."""
+    run.store.publish(name, lambda folder: checkpoint.save_policy(folder, run.model, run.tokenizer))
+
+
+def set_threads() -> None:
+    """Use every core that this process may run on, once; results on CPU depend on the number."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0))))

@@ -1,0 +1,108 @@
+"""Supervised fine-tuning on stored rollouts (``train_type: SFT``): a warm start for GRPO."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmrl.check_config import check_config
+from mmrl.config import Config
+from mmrl.config_load import LoadedConfig
+from mmrl.errors import BadInput
+from mmrl.report import Reporter
+from mmrl.store import read_trajectories
+from mmrl.trajectory import Trajectory
+from mmrl_agents.batch import Segment
+from mmrl_agents.heldout import HeldOut
+from mmrl_agents.imitation import imitation_segments
+from mmrl_agents.models import find_model, load_tokenizer
+from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
+from mmrl_agents.tasks import NOISE_SFT
+from mmrl_agents.transcript import Transcript
+
+
+class Sft:
+    """Imitates the answers of stored rollouts."""
+
+    def check(self, loaded: LoadedConfig) -> None:
+        """Check names and files; see :class:`mmrl.trainer.Trainer`."""
+        check_names(loaded)
+        if loaded.config.sft is None:
+            raise BadInput(f"{loaded.path}: SFT needs a section 'sft' with 'rollouts: [folder, ...]'; "
+                           "make some with: mmrl collect")  # fmt: skip
+        for i, path in enumerate(loaded.config.sft.rollouts):
+            if not path.exists():
+                raise BadInput(f"{loaded.where('sft', 'rollouts', i)}: no rollouts at {path}; make some with: mmrl collect")
+
+    def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
+        """Train; see :class:`mmrl.trainer.Trainer`."""
+        check_config(loaded)
+        config, args = loaded.config, loaded.config.training_args
+        trajectories = load_imitated(config)
+        tokenizer = load_tokenizer(find_model(config.model_id))
+        transcript = Transcript(tokenizer, [tokenizer.eos_token_id])
+        segments = [
+            s for i, t in enumerate(trajectories) for s in imitation_segments(t, i, transcript, config.rollout.window)
+        ]
+        size = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        steps = args.max_steps if args.max_steps > 0 else max(1, round(args.num_train_epochs * len(segments) / size))
+        run = open_run(loaded, resume, reporter, steps)
+        reporter.say(f"imitating {len(trajectories)} episodes, {len(segments)} segments, {steps} steps")
+        self._loop(run, segments, size, steps)
+        publish(run, "final")
+        HeldOut(run).final("after")
+        run.store.close()
+        return run.store.root
+
+    def _loop(self, run: Run, segments: Sequence[Segment], size: int, steps: int) -> None:
+        args, held_out = run.config.training_args, HeldOut(run)
+        limit = args.max_minutes or float("inf")
+        while run.progress.step < steps and run.progress.minutes < limit:
+            began, step = time.monotonic(), run.progress.step + 1
+            metrics: dict[str, float] = {"step": step}
+            metrics |= run.learner.imitate(pick(segments, step, size, args.seed))
+            minutes = run.progress.minutes + (time.monotonic() - began) / 60
+            run.progress = dataclasses.replace(run.progress, step=step, minutes=minutes)
+            last = step >= steps or minutes >= limit
+            if last or step % run.config.eval.every == 0:
+                metrics |= held_out.choose_best()
+            run.store.log(metrics)
+            run.reporter.step(step, steps, metrics)
+            if last or run.reporter.stopping or step % args.save_steps == 0:
+                save_checkpoint(run)
+            if run.reporter.stopping and not last:
+                run.store.close()
+                raise KeyboardInterrupt
+
+
+def load_imitated(config: Config) -> list[Trajectory]:
+    """The trajectories that a config's ``sft`` section names.
+
+    Raises:
+        BadInput: if nothing is left to imitate.
+    """
+    assert config.sft is not None
+    found = [t for path in config.sft.rollouts for t in read_trajectories(path)]
+    kept = [t for t in found if t.turns and t.error is None and (t.success or not config.sft.success_only)]
+    if not kept:
+        raise BadInput(f"sft.rollouts: none of the {len(found)} stored episodes succeeded; set sft.success_only=false "
+                       "to imitate failures too")  # fmt: skip
+    return kept
+
+
+def pick(segments: Sequence[Segment], step: int, size: int, seed: int) -> list[Segment]:
+    """The segments of one step: a new shuffle each epoch, a function of the step alone."""
+    return [segments[i] for i in _order(len(segments), (step - 1) * size, size, seed)]
+
+
+def _order(n: int, start: int, size: int, seed: int) -> Iterable[int]:
+    for at in range(start, start + size):
+        epoch, place = divmod(at, n)
+        if at == start or place == 0:
+            key = np.random.SeedSequence((NOISE_SFT, seed, epoch))
+            shuffled = np.random.Generator(np.random.Philox(key)).permutation(n)
+        yield int(shuffled[place])

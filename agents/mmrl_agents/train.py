@@ -1,0 +1,122 @@
+"""GRPO: the training loop, one screen.
+
+rollouts -> rewards -> advantages in each group -> update -> next version of the policy
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from mmrl.check_config import check_config
+from mmrl.config_load import LoadedConfig
+from mmrl.episode import EpisodeLimits
+from mmrl.errors import BadInput
+from mmrl.report import Reporter
+from mmrl.reward import RewardSuite
+from mmrl.rollout import Scheduler, run_sync
+from mmrl.trajectory import Trajectory
+from mmrl_agents.advantage import ESTIMATORS
+from mmrl_agents.heldout import HeldOut
+from mmrl_agents.metrics import rollout_metrics
+from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
+from mmrl_agents.tasks import Plan, plan, step_specs
+
+
+class Grpo:
+    """Group-relative policy optimisation (``train_type: GRPO``)."""
+
+    def check(self, loaded: LoadedConfig) -> None:
+        """Check sizes, names and rewards; see :class:`mmrl.trainer.Trainer`."""
+        plan(loaded.config)
+        check_names(loaded)
+        if not loaded.config.reward_plugins:
+            raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
+
+    def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
+        """Train; see :class:`mmrl.trainer.Trainer`."""
+        suite = check_config(loaded)[1]
+        sizes = plan(loaded.config)
+        run = open_run(loaded, resume, reporter, sizes.steps * loaded.config.training_args.num_iterations)
+        policy = make_policy(run)
+        held_out = HeldOut(run)
+        if run.progress.step == 0:
+            held_out.final("before")
+        while not finished(run, sizes.steps):
+            started = time.monotonic()
+            metrics = train_step(run, policy, suite, sizes)
+            minutes = run.progress.minutes + (time.monotonic() - started) / 60
+            run.progress = dataclasses.replace(run.progress, minutes=minutes)
+            last = finished(run, sizes.steps)
+            if last or run.progress.step % loaded.config.eval.every == 0:
+                metrics |= held_out.choose_best()
+            run.store.log(metrics)
+            reporter.step(run.progress.step, sizes.steps, metrics)
+            if last or reporter.stopping or run.progress.step % loaded.config.training_args.save_steps == 0:
+                save_checkpoint(run)
+            if reporter.stopping and not last:
+                run.store.close()
+                raise KeyboardInterrupt
+        publish(run, "final")
+        held_out.final("after")
+        run.store.close()
+        return run.store.root
+
+
+def finished(run: Run, steps: int) -> bool:
+    """Whether the last step or the last minute is over."""
+    limit = run.config.training_args.max_minutes
+    return run.progress.step >= steps or (limit is not None and run.progress.minutes >= limit)
+
+
+def make_policy(run: Run) -> HFPolicy:
+    """The sampler: the learner's own model."""
+    rollout = run.config.rollout
+    policy = HFPolicy(run.model, run.tokenizer, rollout.temperature, rollout.max_new_tokens, rollout.max_context)
+    policy.updated(run.progress.step)
+    if run.config.training_args.use_vllm_sampler:
+        run.reporter.say("use_vllm_sampler: no vLLM sampler is installed; sampling with Hugging Face")
+    return policy
+
+
+def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> dict[str, float]:
+    """One step: run the episodes, compare them in their groups, update, store."""
+    step = run.progress.step + 1
+    specs, cursor = step_specs(run.config, sizes, step, run.progress.cursor)
+    run.reporter.begin(f"step {step}: episodes", len(specs))
+    began = time.monotonic()
+    trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode))
+    generated = time.monotonic()
+    advantages = group_advantages(trajectories, sizes.size, run.config.training_args.advantage)
+    chosen = [(t, a) for t, a in zip(trajectories, advantages, strict=True) if a is not None]
+    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen])
+    policy.updated(step)
+    run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
+    run.store.write_rollouts(step, trajectories, advantages)
+    timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
+    return {"step": step, **rollout_metrics(trajectories, advantages), **update, **timing}
+
+
+def training_scheduler(run: Run) -> Scheduler:
+    """How training episodes run."""
+    r = run.config.rollout
+    return Scheduler(EpisodeLimits(r.max_turns, r.window), r.concurrency, r.max_batch, r.deterministic)
+
+
+def group_advantages(trajectories: Sequence[Trajectory], size: int, name: str) -> list[float | None]:
+    """The advantage of each trajectory; None for invalid ones.  Groups are runs of ``size`` trajectories."""
+    out: list[float | None] = []
+    for start in range(0, len(trajectories), size):
+        group = trajectories[start : start + size]
+        valid = torch.tensor([t.valid for t in group])
+        rewards = torch.tensor([t.record.value if t.valid and t.record else 0.0 for t in group], dtype=torch.float64)
+        values = ESTIMATORS[name](rewards, valid).tolist()
+        out += [v if t.valid else None for t, v in zip(group, values, strict=True)]
+    return out
+
+

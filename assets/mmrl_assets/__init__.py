@@ -1,0 +1,1 @@
+"""Data only: the embedded policy and sample tasks."""

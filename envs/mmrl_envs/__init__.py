@@ -1,0 +1,1 @@
+"""Environments: one family a file."""

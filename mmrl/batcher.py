@@ -1,0 +1,87 @@
+"""Collects the requests of many episodes into batches for one policy.
+
+By default a logical clock decides: a batch is the set of requests of all live episodes, in the episodes'
+order, so that a run repeats to the same bits.  Without it, a batch is whatever is ready when the policy is
+free: no barrier, equal in distribution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mmrl.policy import Completion, Policy, Request
+
+
+class Batcher:
+    """Batches requests for ``policy``.
+
+    Args:
+        policy: answers the batches, one at a time.
+        live: how many episodes run at once from the start.
+        deterministic: wait for every live episode before each round (see the module's text).
+        max_batch: at most this many requests go to the policy at once.
+    """
+
+    def __init__(self, policy: Policy, live: int, deterministic: bool, max_batch: int) -> None:
+        self._policy = policy
+        self._live = live
+        self._deterministic = deterministic
+        self._max_batch = max_batch
+        self._pending: list[tuple[Request, asyncio.Future[Completion]]] = []
+        self._ready = asyncio.Event()
+
+    async def submit(self, request: Request) -> Completion:
+        """Wait for the policy's answer to ``request``."""
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._pending.append((request, future))
+        self._check()
+        return await future
+
+    def leave(self) -> None:
+        """Say that one of the live episodes has ended and no other takes its place."""
+        self._live -= 1
+        self._check()
+
+    def _check(self) -> None:
+        needed = self._live if self._deterministic else 1
+        if self._pending and len(self._pending) >= needed:
+            self._ready.set()
+
+    async def serve(self) -> None:
+        """Answer rounds of requests until cancelled; a policy's exception goes to every waiting episode."""
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            round_ = sorted(self._pending, key=lambda p: p[0].episode)
+            self._pending = []
+            if not self._deterministic:
+                round_, self._pending = round_[: self._max_batch], round_[self._max_batch :]
+            for start in range(0, len(round_), self._max_batch):
+                await self._answer(round_[start : start + self._max_batch])
+            self._check()
+
+    async def _answer(self, batch: list[tuple[Request, asyncio.Future[Completion]]]) -> None:
+        try:
+            completions = await self._policy.generate([request for request, _ in batch])
+            if len(completions) != len(batch):
+                raise RuntimeError(f"the policy gave {len(completions)} completions for {len(batch)} requests")
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(PolicyError(str(error) or type(error).__name__, error))
+            return
+        for (_, future), completion in zip(batch, completions, strict=True):
+            if not future.done():
+                future.set_result(completion)
+
+
+class PolicyError(RuntimeError):
+    """The policy failed; unlike an environment's failure this ends the run.
+
+    Attributes:
+        cause: the policy's own exception.
+    """
+
+    def __init__(self, message: str, cause: Exception) -> None:
+        super().__init__(message)
+        self.cause = cause

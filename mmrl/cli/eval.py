@@ -1,0 +1,154 @@
+"""``mmrl eval``: how well a policy does on held-out seeds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mmrl.cli.options import check_envs, parse_pairs, screen, speaker
+from mmrl.cli.progress import EpisodeBar
+from mmrl.config import EvalConfig, RolloutConfig
+from mmrl.config_load import load_config
+from mmrl.episode import EpisodeLimits
+from mmrl.errors import BadInput
+from mmrl.evaluate import EvalResult, evaluate, summarise
+from mmrl.policy import Policy
+from mmrl.rollout import Scheduler, run_sync
+from mmrl.store import atomic_write
+from mmrl.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    """What a config file says, or what holds without one."""
+
+    environments: Sequence[tuple[str, dict[str, Any]]] = ()
+    policy: str | None = None
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def eval_(
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG", help="A run's YAML file: its environments, model and rollout are the defaults."
+        ),
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Environment; may be repeated.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="random, expert, a model id, or the folder of a checkpoint or run.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each environment.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="First seed; the episodes take it and those after it.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, as stdout's last line.")] = False,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before an episode is cut.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Show the policy only the last k observations.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature of a model; 0: likeliest.")] = None,
+    env_kwargs: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environments; may be repeated.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Token limit of a model's answer.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+) -> None:
+    """Evaluate a policy: success with its 95% interval, and the mean return.
+
+    For example:
+
+      mmrl eval --env babyai/balrog-goto --policy expert
+
+      mmrl eval configs/babyai_goto.yaml --policy runs/babyai_goto --json
+    """
+    defaults = _read(config)
+    environments = _environments(env or [], parse_pairs(env_kwargs or [], "--env-kwargs"), defaults)
+    name = policy or defaults.policy
+    if name is None:
+        raise BadInput("say which policy: --policy random, expert, a model id or a folder")
+    check_envs(environments)
+    rollout = defaults.rollout
+    limits = EpisodeLimits(max_turns or defaults.eval.max_turns, window or rollout.window)
+    heat = defaults.eval.temperature if temperature is None else temperature
+    acting = speaker(name, heat, max_new_tokens or rollout.max_new_tokens)
+    scheduler = Scheduler(limits, rollout.concurrency, rollout.max_batch, rollout.deterministic)
+    results, trajectories = _run(environments, acting, range(seed, seed + episodes), scheduler)
+    record = as_record(name, results, trajectories)
+    if not as_json:
+        screen().print(_table(name, results))
+    if save is not None:
+        _save(save, record)
+    if as_json:
+        print(json.dumps(record))
+    _complain(trajectories)
+
+
+def _read(config: Path | None) -> _Defaults:
+    if config is None:
+        return _Defaults()
+    c = load_config(config).config
+    chosen = c.eval.environments or c.environments
+    return _Defaults([(e.id, e.kwargs) for e in chosen], c.model_id, c.rollout, c.eval)
+
+
+def _environments(ids: Sequence[str], kwargs: dict[str, Any], defaults: _Defaults) -> list[tuple[str, dict[str, Any]]]:
+    """The environments asked for; one that the config has too keeps the config's arguments."""
+    known = dict(defaults.environments)
+    found = [(i, {**known.get(i, {}), **kwargs}) for i in ids or known]
+    if not found:
+        raise BadInput("say where: --env ID (mmrl list envs shows them), or give a config file")
+    return found
+
+
+def _run(
+    environments: Sequence[tuple[str, dict[str, Any]]], policy: Policy, seeds: range, scheduler: Scheduler
+) -> tuple[list[EvalResult], list[Trajectory]]:
+    results: list[EvalResult] = []
+    trajectories: list[Trajectory] = []
+    with EpisodeBar("evaluating", len(environments) * len(seeds)) as bar:
+        for env_id, kwargs in environments:
+            bar.label(env_id)
+            result, episodes = run_sync(evaluate(env_id, kwargs, policy, seeds, scheduler, on_done=bar.episode))
+            results.append(result)
+            trajectories += episodes
+    return results, trajectories
+
+
+def as_record(policy: str, results: Sequence[EvalResult], trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """The JSON object: one environment's figures or those of all pooled, and ``results`` by environment."""
+    each = [{**r.as_dict(), "policy": policy} for r in results]
+    pooled = summarise(",".join(r.env for r in results), results[0].seeds, trajectories)
+    return {**pooled.as_dict(), "policy": policy, "results": each}
+
+
+def _save(path: Path, record: dict[str, Any]) -> None:
+    try:
+        atomic_write(path, (json.dumps(record, indent=2) + "\n").encode())
+    except OSError as error:
+        raise BadInput(f"--save {path}: cannot be written: {error.strerror or error}") from error
+
+
+def _table(policy: str, results: Sequence[EvalResult]) -> Table:
+    table = Table(title=f"policy {policy}", title_justify="left")
+    for name in ("environment", "success", "95% interval", "return", "turns", "invalid", "episodes", "seeds"):
+        table.add_column(name, justify="left" if name == "environment" else "right")
+    for r in results:
+        interval = f"{r.ci95[0]:.1%} - {r.ci95[1]:.1%}"
+        table.add_row(r.env, f"{r.success:.1%}", interval, f"{r.mean_return:.3f}", f"{r.mean_turns:.1f}",
+                      f"{r.invalid_actions:.1%}", str(r.episodes), f"{r.seeds[0]}-{r.seeds[1]}")  # fmt: skip
+    return table
+
+
+def _complain(trajectories: Sequence[Trajectory]) -> None:
+    """Say how many episodes an exception ended; if all, the evaluation has failed."""
+    errors = [t.error for t in trajectories if t.error is not None]
+    if errors:
+        count = f"{len(errors)} of {len(trajectories)} episodes"
+        print(f"{count} ended by an exception, first: {errors[0]}", file=sys.stderr)
+    if len(errors) == len(trajectories):
+        raise typer.Exit(1)

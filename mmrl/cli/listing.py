@@ -1,0 +1,110 @@
+"""``mmrl list``: what there is, with one line on each."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mmrl.cli.options import screen
+from mmrl.env import EnvFamily
+from mmrl.errors import BadInput
+from mmrl.registry import ENVS, LEARNERS, PLUGINS, POLICIES, Registry
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    envs = "envs"
+    plugins = "plugins"
+    policies = "policies"
+    learners = "learners"
+
+
+REGISTRIES: dict[Kind, Registry] = {
+    Kind.envs: ENVS,
+    Kind.plugins: PLUGINS,
+    Kind.policies: POLICIES,
+    Kind.learners: LEARNERS,
+}
+
+
+def list_(
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; by default the names of everything.")] = None,
+    filter: Annotated[str, typer.Option(help="Show only names and lines that contain this text.")] = "",
+) -> None:
+    """List environments, plugins, policies and learners; in a pipe, one a line.
+
+    For example:
+
+      mmrl list envs --filter goto
+
+      mmrl list plugins
+    """
+    console = screen()
+    for one in [kind] if kind else list(Kind):
+        rows = env_rows() if one is kind is Kind.envs else registry_rows(REGISTRIES[one])
+        shown = [(n, line) for n, line in rows if filter.casefold() in f"{n} {line}".casefold()]
+        if not console.is_terminal:
+            for name, line in shown:
+                print(f"{name}\t{line}")
+            continue
+        table = Table(title=f"{one.value} ({len(shown)})", title_justify="left")
+        table.add_column("name", no_wrap=True, overflow="fold")
+        table.add_column("what it is")
+        for name, line in shown:
+            table.add_row(name, line)
+        console.print(table)
+    if kind is None and console.is_terminal:
+        console.print("Every environment id: mmrl list envs", highlight=False)
+
+
+def registry_rows(registry: Registry) -> list[tuple[str, str]]:
+    """Each name of a registry with the first line of its documentation, read without importing it."""
+    points = registry.points()
+    return [(n, first_line(registry.local[n]) if n in registry.local else source_line(points[n].value))
+            for n in registry.names()]  # fmt: skip
+
+
+def env_rows() -> list[tuple[str, str]]:
+    """Every environment id; a family that fails to import is one row that says so."""
+    rows: list[tuple[str, str]] = []
+    for name in ENVS.names():
+        try:
+            found = ENVS.get(name)
+        except BadInput as error:
+            rows.append((name, str(error)))
+            continue
+        line = first_line(found.make if isinstance(found, EnvFamily) else found)
+        rows += [(i, line) for i in (found.ids() if isinstance(found, EnvFamily) else [name])]
+    return rows
+
+
+def first_line(thing: Any) -> str:
+    """The first line of an object's docstring."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def source_line(reference: str) -> str:
+    """The first line on ``module:name`` from the source: learners would import torch just to be listed.
+
+    A name without a docstring of its own (a constant) gets its module's.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return f"(module {module} is missing)"
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    except (ImportError, OSError, SyntaxError, ValueError) as error:
+        return f"(cannot be read: {error})"
+    named = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name]
+    # Policies are listed by their loader, whose own line says no more than its name; the module's says what it is.
+    own = next((ast.get_docstring(n) for n in named if isinstance(n, ast.ClassDef)), None)
+    return (own or ast.get_docstring(tree) or "").partition("\n")[0]

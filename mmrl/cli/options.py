@@ -1,0 +1,76 @@
+"""What several commands share: reading ``key=value`` words, policies and environments from options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from mmrl.config_load import parse_value
+from mmrl.errors import BadInput
+from mmrl.load import load_policy
+from mmrl.make import make
+from mmrl.policy import Policy
+from mmrl.registry import POLICIES
+
+COLLECT_SEED = 2_000_000
+"""First seed of ``mmrl collect``: far from the held-out seeds (0 and up) and the training ones (1,000,000 and up)."""
+
+
+FILE_WIDTH = 160
+"""Columns of tables that go to a file or a pipe, where no terminal sets a width."""
+
+
+def screen() -> Console:
+    """Standard output, for tables and plain text (call ``print`` with ``markup=False`` for the latter)."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
+def parse_pairs(words: Iterable[str], option: str) -> dict[str, Any]:
+    """Read ``key=value`` words; the values are YAML.
+
+    Args:
+        words: for instance ``["max_steps=20", "invalid=forward"]``.
+        option: the option's name, for the message.
+
+    Raises:
+        BadInput: if a word has no key or no value.
+    """
+    pairs: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise BadInput(f"{option} {word}: write {option} key=value")
+        pairs[key] = parse_value(value, f"{option} {word}")
+    return pairs
+
+
+def speaker(policy: str, temperature: float | None = None, max_new_tokens: int | None = None) -> Policy:
+    """Load a policy; sampling options go to models only.
+
+    Args:
+        policy: as for :func:`mmrl.load_policy`.
+        temperature: of the sampling; None leaves it to the policy.
+        max_new_tokens: of an answer; None leaves it to the policy.
+
+    Raises:
+        BadInput: if nothing goes by that name, or a value is out of range.
+    """
+    if temperature is not None and temperature < 0:
+        raise BadInput(f"--temperature is at least 0, not {temperature:g}")
+    if policy in POLICIES.names() or ".py:" in policy:
+        return load_policy(policy)
+    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    return load_policy(policy, **{k: v for k, v in sampling.items() if v is not None})
+
+
+def check_envs(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Make each environment once, before anything slow is loaded.
+
+    Raises:
+        BadInput: if one is unknown or its arguments do not fit.
+    """
+    for env_id, kwargs in environments:
+        make(env_id, **kwargs).close()

@@ -1,0 +1,104 @@
+"""``mmrl play``: one episode in the terminal, played by a person or watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from mmrl.cli.options import parse_pairs, speaker
+from mmrl.cli.watch import Human, Quit, Watched, run_watch
+from mmrl.env import Env
+from mmrl.episode import EpisodeLimits, EpisodeSpec
+from mmrl.errors import BadInput
+from mmrl.make import make
+from mmrl.trajectory import Trajectory
+
+FRAME_MS, LAST_FRAME_MS = 300, 1500
+
+
+def play(
+    env: Annotated[str, typer.Option(help="Environment (mmrl list envs shows them).")] = "babyai/GoToLocal",
+    policy: Annotated[
+        str, typer.Option(help="human, random, expert, a model id, or the folder of a checkpoint or run.")
+    ] = "human",
+    seed: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the rendered episode as an animated GIF.")] = None,
+    env_kwargs: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environment; may be repeated.")
+    ] = None,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds to wait after each turn.")] = 0.0,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the episode is cut.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Show the policy only the last k observations.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature of a model; 0: likeliest.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Token limit of a model's answer.")] = None,
+) -> None:
+    """Play an episode in the terminal, or watch a policy play it.
+
+    For example:
+
+      mmrl play --env babyai/GoToLocal --seed 3
+
+      mmrl play --env babyai/balrog-goto --policy expert --save goto.gif
+    """
+    kwargs = parse_pairs(env_kwargs or [], "--env-kwargs")
+    inner = make(env, **kwargs)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    frames: list[Any] | None = None
+    if save is not None:
+        _check_save(save, inner, env)
+        frames = []
+    acting = Human(console.print) if policy == "human" else speaker(policy, temperature, max_new_tokens)
+    watched = Watched(inner, console.print, delay, frames)
+    spec = EpisodeSpec("play", env, seed, f"{env}#{seed}", (seed,), kwargs)
+    trajectory: Trajectory | None = None
+    try:
+        trajectory = run_watch(spec, watched, acting, EpisodeLimits(max_turns, window))
+    except Quit:
+        console.print("\nstopped before the end of the episode")
+    finally:
+        inner.close()
+    if save is not None and frames:
+        save_gif(save, frames)
+        console.print(f"saved {save} ({len(frames)} frames)")
+    if trajectory is not None:
+        console.print(_verdict(trajectory))
+        if trajectory.error is not None:
+            raise typer.Exit(1)
+
+
+def _verdict(t: Trajectory) -> str:
+    if t.error is not None:
+        return f"\nthe environment failed after {len(t.turns)} turns: {t.error}"
+    how = "success" if t.success else "cut short" if t.truncated else "no success"
+    return f"\n{how} after {len(t.turns)} turns, return {t.env_return:.3f}"
+
+
+def _check_save(path: Path, env: Env, env_id: str) -> None:
+    """Refuse before the episode what would fail after it."""
+    if path.suffix.lower() != ".gif":
+        raise BadInput(f"--save {path}: the file's name ends in .gif")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"--save {path}: there is no folder {path.absolute().parent}")
+    if env.render_mode != "rgb_array":
+        raise BadInput(f"--save {path}: environment '{env_id}' renders no frames (render_mode {env.render_mode})")
+
+
+def save_gif(path: Path, frames: Sequence[Any]) -> None:
+    """Write RGB frames, shape (height, width, 3), as an animated GIF that loops.
+
+    Raises:
+        BadInput: if the file cannot be written.
+    """
+    from PIL import Image
+
+    pictures = [Image.fromarray(np.asarray(f, dtype=np.uint8)) for f in frames]
+    times = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
+    try:
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,181 @@
+"""What the person who waits sees: bars on a terminal, one line a step in a log file.
+
+Comes in: the calls of :class:`mmrl.report.Reporter`, or finished episodes.  Goes out: rich bars or plain lines.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from mmrl.trajectory import Trajectory
+
+
+def clock(seconds: float) -> str:
+    """``3:12`` or ``1:02:09``."""
+    minutes, s = divmod(max(0, round(seconds)), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    """What every bar shows: label, bar, count, note."""
+    return (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+
+
+class _Pace:
+    """How long a step takes, evaluations and checkpoints included, and so how long the rest will take."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._limit = float("inf") if minutes is None else minutes * 60
+        self._mark = time.monotonic()
+        self.steps = 0
+        self.total = 0.0
+        self.last = 0.0
+
+    def restart(self) -> None:
+        """Begin to count now; only before the first step, so that loading and the first evaluation do not count."""
+        if self.steps == 0:
+            self._mark = time.monotonic()
+
+    def tick(self) -> None:
+        """Count one step."""
+        now = time.monotonic()
+        self.last, self._mark = now - self._mark, now
+        self.total += self.last
+        self.steps += 1
+
+    def left(self, steps: int) -> float:
+        """Seconds that ``steps`` more steps take, or fewer where the limit in minutes comes first."""
+        return min(steps * self.total / max(self.steps, 1), max(0.0, self._limit - self.total))
+
+
+class TrainReporter:
+    """The command line's reporter; use it as a context manager.
+
+    Args:
+        console: where to print; a terminal gets bars, anything else one line a step.
+        minutes: the run's limit of training minutes, for the time left.
+
+    Attributes:
+        stopping: whether the work should end after the step in progress.
+        steps: training steps finished so far in this process.
+    """
+
+    def __init__(self, console: Console, minutes: float | None = None) -> None:
+        self.stopping = False
+        self._console = console
+        self._pace = _Pace(minutes)
+        self._eval: float | None = None
+        self._wins = self._seen = 0
+        self._bars = Progress(*_columns(), console=console, refresh_per_second=4) if console.is_terminal else None
+        self._main: TaskID | None = None
+        self._sub: TaskID | None = None
+
+    @property
+    def steps(self) -> int:
+        """Training steps finished so far in this process."""
+        return self._pace.steps
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bars is not None:
+            if self._sub is not None:
+                self._bars.remove_task(self._sub)
+            self._bars.stop()
+
+    def stop(self) -> None:
+        """Ask the work to end after the step in progress."""
+        self.stopping = True
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, what: str, total: int) -> None:
+        """Start the bar of ``total`` episodes, in the place of the one before."""
+        self._pace.restart()
+        self._wins = self._seen = 0
+        if self._bars is not None:
+            if self._sub is not None:
+                self._bars.remove_task(self._sub)
+            self._sub = self._bars.add_task(what, total=total, note="")
+
+    def episode(self, trajectory: Trajectory) -> None:
+        """Count an episode."""
+        self._seen += 1
+        self._wins += trajectory.success
+        if self._bars is not None and self._sub is not None:
+            self._bars.update(self._sub, advance=1, note=f"success {self._wins / self._seen:.0%}")
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Count a step, on the main bar or as a line."""
+        self._pace.tick()
+        self._eval = metrics.get("eval/success", self._eval)
+        left = "left " + clock(self._pace.left(total - step))
+        note = "  ".join([*self._figures(metrics), f"{self._pace.last:.1f} s", left])
+        if self._bars is None:
+            self.say(f"step {step}/{total}  {note}")
+        elif self._main is None:
+            self._main = self._bars.add_task("training", total=total, completed=step, note=note)
+        else:
+            self._bars.update(self._main, completed=step, note=note)
+
+    def _figures(self, metrics: Mapping[str, float]) -> list[str]:
+        """Reward and success, or the loss where there are no episodes (SFT); the last evaluation's success."""
+        out: list[str] = []
+        if "reward" in metrics:
+            out += [f"reward {metrics['reward']:.2f}", f"success {metrics.get('success', 0.0):.0%}"]
+        elif "loss" in metrics:
+            out.append(f"loss {metrics['loss']:.3f}")
+        return [*out, f"eval {self._eval:.0%}"] if self._eval is not None else out
+
+
+class EpisodeBar:
+    """One bar over plain episodes, on stderr, and only on a terminal; use it as a context manager.
+
+    Args:
+        what: the bar's label.
+        total: how many episodes.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._console = Console(stderr=True)
+        columns, off = (*_columns(), TimeRemainingColumn()), not self._console.is_terminal
+        self._bars = Progress(*columns, console=self._console, disable=off, transient=True)
+        self._task = self._bars.add_task(what, total=total, note="")
+        self._wins = self._seen = 0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def label(self, what: str) -> None:
+        """Change the bar's label."""
+        self._bars.update(self._task, description=what)
+
+    def episode(self, trajectory: Trajectory) -> None:
+        """Count an episode."""
+        self._seen += 1
+        self._wins += trajectory.success
+        self._bars.update(self._task, advance=1, note=f"success {self._wins / self._seen:.0%}")

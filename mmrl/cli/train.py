@@ -1,0 +1,111 @@
+"""``mmrl train``: check the configuration, then train."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mmrl.check_config import check_config
+from mmrl.cli.progress import TrainReporter
+from mmrl.config_load import LoadedConfig, load_config
+
+INTERRUPTED = 130
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any key of it, as key.path=value.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the run's last checkpoint.")] = False,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/<name of the config file>.")
+    ] = None,
+) -> None:
+    """Train a policy.
+
+    Ctrl-C finishes the step in progress and saves; Ctrl-C again stops at once. Either way --resume goes on.
+
+    For example:
+
+      mmrl train configs/babyai_goto.yaml
+
+      mmrl train configs/babyai_goto.yaml training_args.max_steps=20
+
+      mmrl train configs/babyai_goto.yaml --resume
+    """
+    words = [*(overrides or []), *output_override(output_dir)]
+    loaded = load_config(config, words)
+    trainer, _ = check_config(loaded)
+    command = resume_command(config, overrides or [], output_dir)
+    with TrainReporter(Console(), loaded.config.training_args.max_minutes) as reporter, _interrupts(reporter, command):
+        try:
+            root = trainer.train(loaded, resume, reporter)
+        except KeyboardInterrupt:
+            interrupted = True
+        else:
+            interrupted = False
+            _say_where(loaded, root, reporter)
+    if interrupted:
+        print(f"stopped; to go on: {command}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+
+
+def output_override(output_dir: Path | None) -> list[str]:
+    """``--output-dir`` as an override; quoted, since ``2024`` is a folder too."""
+    return [] if output_dir is None else [f"training_args.output_dir={json.dumps(str(output_dir))}"]
+
+
+def resume_command(config: Path, overrides: list[str], output_dir: Path | None) -> str:
+    """The command that takes up this run again."""
+    folder = [] if output_dir is None else ["--output-dir", str(output_dir)]
+    return shlex.join(["mmrl", "train", str(config), *overrides, *folder, "--resume"])
+
+
+@contextmanager
+def _interrupts(reporter: TrainReporter, command: str) -> Generator[None]:
+    """Ctrl-C and SIGTERM ask for an orderly end; the second one, or one before the first step, ends at once."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if reporter.stopping or reporter.steps == 0:
+            # Everything stored is whole at any moment, so nothing is lost by not unwinding; and unwinding would
+            # wait for threads that may be busy for minutes.  The escape gives the terminal its cursor back.
+            cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+            _write(f"{cursor}\nstopped; to go on: {command}\n")
+            os._exit(INTERRUPTED)
+        reporter.stop()
+        _write("\nfinishing this step; Ctrl-C again stops at once\n")
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(text: str) -> None:
+    """Write to stderr past its buffers: a signal may come while they are being written."""
+    os.write(2, text.encode())
+
+
+def _say_where(loaded: LoadedConfig, root: Path, reporter: TrainReporter) -> None:
+    folders = [f for f in ("final", "best") if (root / f).is_dir()]
+    policy = shlex.quote(str(root / folders[-1])) if folders else loaded.config.model_id
+    config, env = shlex.quote(str(loaded.path)), shlex.quote(loaded.config.environments[0].id)
+    window = f" --window {loaded.config.rollout.window}" if loaded.config.rollout.window else ""
+    held = " and ".join(f"{f}/" for f in folders)
+    reporter.say(f"run:         {root}" + (f"  (policy in {held})" if held else ""))
+    reporter.say(f"evaluate it: mmrl eval {config} --policy {policy}")
+    reporter.say(f"watch it:    mmrl play --env {env} --policy {policy}{window}")

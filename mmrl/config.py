@@ -1,0 +1,203 @@
+"""The configuration of a run: one YAML, frozen pydantic models, dotted overrides.
+
+Comes in: a YAML file and ``key.path=value`` words.  Goes out: a :class:`Config`, or one line that names the
+file, the line, the key and what would be right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from mmrl.reward import PluginConfig
+
+TRAIN_SEEDS_START = 1_000_000
+"""First training seed by default; evaluation takes the small seeds, so that the two never meet."""
+EPOCH_TASKS = 1000
+"""Tasks in one epoch of an environment without a ``seeds.count``."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and no key that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+
+class Seeds(Section):
+    """The tasks of an environment: seeds ``start``, ``start + 1``, ..."""
+
+    start: int = Field(default=TRAIN_SEEDS_START, ge=0)
+    """The first seed."""
+    count: PositiveInt | None = None
+    """How many tasks there are before they repeat; None: endless."""
+
+
+class EnvironmentConfig(Section):
+    """One environment of the mix."""
+
+    id: str
+    """A registered id, ``module:Class`` or ``path/file.py:Class``."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the tasks, relative to the other environments."""
+    kwargs: dict[str, Any] = {}
+    """The environment's own arguments."""
+    seeds: Seeds = Seeds()
+    """Which tasks are trained on."""
+
+
+class LoraArgs(Section):
+    """A LoRA adapter (peft); the reference policy is the model with the adapter off."""
+
+    r: PositiveInt = 16
+    """Rank."""
+    alpha: PositiveInt = 32
+    """Scale: the adapter's product is multiplied by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in front of the adapter."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Which linear layers get one."""
+
+
+class TrainingArgs(Section):
+    """How the learner learns; names follow Hugging Face's TrainingArguments and TRL's GRPOConfig."""
+
+    output_dir: Path | None = None
+    """The run's folder; None: ``runs/<name of the config file>``."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+    per_device_train_batch_size: PositiveInt = 8
+    """Rows of one forward and backward pass (trajectories, or single turns under a window)."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """The product with the batch size is the number of trajectories an optimiser step learns from."""
+    num_generations: int = Field(default=8, ge=2)
+    """Episodes of one task that are compared with each other (group size)."""
+    num_train_epochs: float = Field(default=1.0, gt=0)
+    """Passes over the tasks; an endless environment counts 1000 tasks an epoch.  Unused if max_steps is set."""
+    max_steps: int = -1
+    """Optimiser batches to train for; -1: as many as num_train_epochs takes."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop after the step in which this many minutes of training are over; None: no limit."""
+    num_iterations: PositiveInt = 1
+    """Optimiser steps on each batch of trajectories."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of the learning rate after the warm-up."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
+    warmup_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Warm-up as a share of all steps, used if warmup_steps is 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's first beta."""
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    """AdamW's second beta."""
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's epsilon."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    loss_type: str = "grpo"
+    """``grpo`` (mean over each trajectory), ``dapo`` (mean over all tokens) or ``dr_grpo`` (constant budget)."""
+    advantage: str = "grpo"
+    """``grpo`` (centred and scaled by the group's deviation) or ``dr_grpo`` (centred only)."""
+    epsilon: float = Field(default=0.2, gt=0)
+    """Lower clip of the ratio: 1 - epsilon."""
+    epsilon_high: float | None = Field(default=0.28, gt=0)
+    """Upper clip of the ratio: 1 + epsilon_high; None: as epsilon."""
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the KL term to the reference policy; 0 loads no reference."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Estimator of that term."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """Cap of the token weight pi_old/mu that corrects for a sampler unlike the learner."""
+    lora: LoraArgs | None = None
+    """Train a LoRA adapter; None trains all weights."""
+    bf16: bool = False
+    """Weights and products in bfloat16 (optimiser state too); False: float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    max_tokens_per_micro_batch: PositiveInt = 16_384
+    """Padded tokens of one forward and backward pass, at most (one row always goes)."""
+    save_steps: PositiveInt = 20
+    """A checkpoint every so many steps (and at the end)."""
+    save_total_limit: PositiveInt = 2
+    """Checkpoints kept."""
+    use_vllm_sampler: bool = False
+    """Sample with vLLM where it is installed, else with Hugging Face."""
+    vllm_config: dict[str, Any] = {}
+    """The engine's own arguments."""
+
+
+class RolloutConfig(Section):
+    """How episodes are run for training."""
+
+    max_turns: PositiveInt | None = None
+    """Turns before an episode is truncated; None leaves it to the environment."""
+    window: PositiveInt | None = None
+    """None: the policy sees the whole transcript; k: the last k observations, each turn a segment of its own."""
+    max_new_tokens: PositiveInt = 64
+    """Token limit of one answer."""
+    max_context: PositiveInt | None = None
+    """Token limit of prompt and answer together; None: the model's own."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature; the learner's log-probabilities use it too."""
+    concurrency: PositiveInt = 256
+    """Episodes at once."""
+    max_batch: PositiveInt = 256
+    """Requests that the policy answers at once."""
+    deterministic: bool = True
+    """Batch by a logical clock (the same bits twice) or as requests become ready (faster)."""
+
+
+class EvalConfig(Section):
+    """Evaluation on held-out seeds; the best checkpoint is chosen by its success."""
+
+    environments: list[EnvironmentConfig] | None = None
+    """What is evaluated; None: the training environments.  Their ``seeds`` are not used."""
+    episodes: int = Field(default=100, ge=0)
+    """Episodes of each environment; 0: no evaluation."""
+    seed: int = Field(default=500_000, ge=0)
+    """First held-out seed of the evaluations during training, by which the best checkpoint is chosen."""
+    final_episodes: int = Field(default=200, ge=0)
+    """Episodes of each environment before the first step and, with the best checkpoint, after the last."""
+    final_seed: int = Field(default=0, ge=0)
+    """First seed of those; apart from ``seed``'s, so that choosing the best does not flatter the result."""
+    every: PositiveInt = 20
+    """Steps between evaluations; there is always one after the last step."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Sampling temperature; 0: the likeliest token."""
+    max_turns: PositiveInt | None = None
+    """Turns before an episode is truncated; None leaves it to the environment."""
+
+
+class SftConfig(Section):
+    """What ``train_type: SFT`` imitates: stored rollouts."""
+
+    rollouts: list[Path]
+    """Runs, rollout folders or parquet files, made by ``mmrl collect`` for instance."""
+    success_only: bool = True
+    """Imitate only episodes that succeeded."""
+
+
+class Config(Section):
+    """One run."""
+
+    train_type: str
+    """``GRPO``, ``SFT``, or a learner of your own (entry point group mmrl.learners)."""
+    model_id: str
+    """The policy to train: ``mmrl/tiny``, a Hugging Face id or a folder."""
+    environments: list[EnvironmentConfig] = Field(min_length=1)
+    """Where it acts."""
+    reward_plugins: list[PluginConfig] = []
+    """What is good."""
+    training_args: TrainingArgs = TrainingArgs()
+    """How it learns."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How episodes are run."""
+    eval: EvalConfig = EvalConfig()
+    """How it is evaluated."""
+    sft: SftConfig | None = None
+    """What SFT imitates."""

@@ -1,0 +1,189 @@
+"""Read a configuration: YAML with line numbers, overrides, and errors that point at the line.
+
+Comes in: a path and ``key.path=value`` words.  Goes out: a :class:`LoadedConfig`.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mmrl.config import Config
+from mmrl.errors import BadInput, nearest
+
+Path_ = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 5e-6 as a string; this reads it as the number that it is in YAML 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration and where each of its keys came from.
+
+    Attributes:
+        config: the validated configuration.
+        path: the YAML file.
+        lines: key path -> place (``file:line`` or the override's own words).
+    """
+
+    config: Config
+    path: Path
+    lines: dict[Path_, str] = field(repr=False)
+
+    def where(self, *key: str | int) -> str:
+        """The place of the key, or of the nearest key above it."""
+        return _where(self.lines, key, str(self.path))
+
+    @property
+    def output_dir(self) -> Path:
+        """The run's folder."""
+        return self.config.training_args.output_dir or Path("runs") / self.path.stem
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Read and validate a YAML file, with ``key.path=value`` overrides.
+
+    Raises:
+        BadInput: one line: file and line (or the override), the key, what is wrong, what would be right.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+        raise BadInput(f"config {path}: no such file{near}")
+    tree, lines = _read(path)
+    for word in overrides:
+        _override(tree, lines, word)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput(_explain(error.errors()[0], lines, str(path))) from None
+    return LoadedConfig(config, path, lines)
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Path_, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, _Loader)
+        tree = yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise BadInput(f"{path}{line}: not valid YAML: {problem}") from error
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path}:1: a config is a mapping with train_type, model_id, environments, ...")
+    lines: dict[Path_, str] = {}
+    _mark(node, (), lines, str(path))
+    return cast("dict[str, Any]", tree), lines
+
+
+def _mark(node: Any, key: Path_, lines: dict[Path_, str], path: str) -> None:
+    """Record the line of every key below ``node``."""
+    if isinstance(node, yaml.MappingNode):
+        for k, v in node.value:
+            lines[(*key, k.value)] = f"{path}:{k.start_mark.line + 1}"
+            _mark(v, (*key, k.value), lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, v in enumerate(node.value):
+            lines[(*key, i)] = f"{path}:{v.start_mark.line + 1}"
+            _mark(v, (*key, i), lines, path)
+
+
+def _override(tree: dict[str, Any], lines: dict[Path_, str], word: str) -> None:
+    name, equals, value = word.partition("=")
+    if not equals or not name:
+        raise BadInput(f"override '{word}': write key.path=value, for instance training_args.learning_rate=1e-4")
+    key: Path_ = tuple(int(p) if p.isdigit() else p for p in name.split("."))
+    at: Any = tree
+    for i, part in enumerate(key[:-1]):
+        if isinstance(at, list) and isinstance(part, int) and part < len(cast("list[Any]", at)):
+            at = at[part]
+        elif isinstance(at, dict) and isinstance(part, str):
+            if at.get(part) is None:
+                at[part] = {}
+            at = at[part]
+        else:
+            raise BadInput(f"override '{word}': the config has no '{'.'.join(map(str, key[: i + 1]))}'")
+    last = key[-1]
+    if isinstance(at, list) and not (isinstance(last, int) and last < len(cast("list[Any]", at))):
+        raise BadInput(f"override '{word}': '{'.'.join(map(str, key[:-1]))}' is a list of {len(at)}; number its items")
+    if not isinstance(at, dict | list):
+        raise BadInput(f"override '{word}': '{'.'.join(map(str, key[:-1]))}' holds a single value, not keys")
+    target: Any = at
+    target[last] = parse_value(value, f"override '{word}'")
+    lines[key] = f"override '{word}'"
+
+
+def parse_value(text: str, what: str) -> Any:
+    """Read one value as it would be read in the YAML file.
+
+    Raises:
+        BadInput: if it is not valid YAML; ``what`` names it.
+    """
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise BadInput(f"{what}: the value is not valid YAML") from error
+
+
+def _where(lines: dict[Path_, str], key: Path_, default: str) -> str:
+    for n in range(len(key), 0, -1):
+        if key[:n] in lines:
+            return lines[key[:n]]
+    return default
+
+
+def _explain(error: ErrorDetails, lines: dict[Path_, str], path: str) -> str:
+    loc = tuple(p for p in error["loc"] if p not in ("list[str]", "literal['all-linear']"))
+    where, name = _where(lines, loc, path), ".".join(map(str, loc))
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(loc[:-1])
+        hint = nearest(str(loc[-1]), known) or f"; known: {', '.join(known)}"
+        return f"{where}: unknown key '{name}'{hint}"
+    if error["type"] == "missing":
+        return f"{where}: '{name}' is missing"
+    return f"{where}: '{name}': {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r:.60}"
+
+
+def _keys_at(loc: Path_) -> list[str]:
+    """The keys that the configuration knows at ``loc``."""
+    model: Any = Config
+    for part in loc:
+        if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
+            model = _model_in(model.model_fields[part].annotation) if part in model.model_fields else None
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    """The pydantic model inside ``X``, ``X | None`` or ``list[X]``."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation
+    for argument in typing.get_args(annotation):
+        found = _model_in(argument)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    return None

@@ -1,0 +1,44 @@
+"""Errors that a user can mend.
+
+Comes in: what was wrong and what would be right.  Goes out: one line, and the process exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(ValueError):
+    """The user's input (a name, a key, a file, a row) is wrong; the message says how to mend it."""
+
+
+class RunStopped(RuntimeError):
+    """A run had to stop for an outside reason (disk full, read-only folder); checkpoints are intact."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string.
+
+    Args:
+        name: what the user wrote.
+        known: the names that would have been right.
+    """
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> BadInput:
+    """Build the error for an unknown name: what, where, and the nearest right name.
+
+    Args:
+        kind: what was looked up ("plugin", "environment", ...).
+        name: what the user wrote.
+        known: the names that would have been right.
+        where: ``file:line`` of the name, if it came from a file.
+    """
+    names = sorted(known)
+    hint = nearest(name, names) or (f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else "")
+    prefix = f"{where}: " if where else ""
+    return BadInput(f"{prefix}unknown {kind} '{name}'{hint}")

@@ -1,0 +1,100 @@
+"""Evaluate a policy on held-out seeds: success with an honest interval, and the mean return."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmrl.episode import EpisodeSpec
+from mmrl.policy import Policy
+from mmrl.rollout import OnDone, Scheduler
+from mmrl.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """How a policy did in one environment.
+
+    Attributes:
+        env: the environment's id.
+        episodes: how many were run; errors count as failures.
+        success: share of successful episodes, in [0, 1].
+        ci95: its 95% interval (Wilson 1927).
+        mean_return: mean sum of the environment's rewards.
+        mean_turns: mean length in turns.
+        invalid_actions: share of actions that the environment did not understand.
+        errors: episodes ended by an exception of the environment.
+        seeds: first and last seed.
+    """
+
+    env: str
+    episodes: int
+    success: float
+    ci95: tuple[float, float]
+    mean_return: float
+    mean_turns: float
+    invalid_actions: float
+    errors: int
+    seeds: tuple[int, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        return {**asdict(self), "ci95": list(self.ci95), "seeds": list(self.seeds)}
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return (f"{self.env}: success {self.success:.1%} [{low:.1%}, {high:.1%}] on {self.episodes} episodes "
+                f"(seeds {self.seeds[0]}-{self.seeds[1]}), return {self.mean_return:.3f}, "
+                f"{self.mean_turns:.1f} turns")  # fmt: skip
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share.
+
+    Args:
+        successes: how many succeeded.
+        n: of how many; 0 gives (0, 1).
+    """
+    if n == 0:
+        return (0.0, 1.0)
+    z, p = 1.959963984540054, successes / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n)))
+
+
+def summarise(env_id: str, seeds: Sequence[int], trajectories: Sequence[Trajectory]) -> EvalResult:
+    """Summarise evaluation episodes."""
+    n = len(trajectories)
+    wins = sum(t.success for t in trajectories)
+    turns = [turn for t in trajectories for turn in t.turns]
+    return EvalResult(
+        env=env_id,
+        episodes=n,
+        success=wins / n if n else 0.0,
+        ci95=wilson(wins, n),
+        mean_return=sum(t.env_return for t in trajectories) / n if n else 0.0,
+        mean_turns=len(turns) / n if n else 0.0,
+        invalid_actions=sum(not t.info.get("valid_action", True) for t in turns) / max(len(turns), 1),
+        errors=sum(t.error is not None for t in trajectories),
+        seeds=(min(seeds, default=0), max(seeds, default=0)),
+    )
+
+
+async def evaluate(env_id: str, kwargs: Mapping[str, Any], policy: Policy, seeds: Sequence[int], scheduler: Scheduler,
+                   noise: int = 0, on_done: OnDone | None = None) -> tuple[EvalResult, list[Trajectory]]:
+    """Run one episode a seed and summarise them.
+
+    Args:
+        env_id: the environment.
+        kwargs: its arguments.
+        policy: who acts.
+        seeds: held-out seeds.
+        scheduler: limits and batching.
+        noise: seed of the policy's sampling noise.
+        on_done: called as episodes end.
+    """
+    specs = [EpisodeSpec(f"{i:06d}", env_id, s, f"{env_id}#{s}", (noise, s), kwargs) for i, s in enumerate(seeds)]
+    trajectories = await scheduler.run(specs, policy, None, on_done)
+    return summarise(env_id, seeds, trajectories), trajectories

@@ -1,0 +1,35 @@
+"""Load a policy by name: ``random``, ``expert``, a model id, or a checkpoint folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmrl.errors import BadInput
+from mmrl.policy import Policy
+from mmrl.registry import POLICIES
+
+MODEL_BACKEND = "hf"
+
+
+def load_policy(model_id: str, **kwargs: Any) -> Policy:
+    """Load the policy that ``model_id`` names.
+
+    Args:
+        model_id: a registered policy (``mmrl list policies``), ``path/file.py:Class``, a model id such as
+            ``mmrl/tiny``, or a folder with a Hugging Face model or PEFT adapter.
+        **kwargs: the policy's own arguments; for models ``temperature``, ``max_new_tokens``, ``dtype``, ...
+
+    Raises:
+        BadInput: if nothing goes by that name or the arguments do not fit.
+    """
+    is_reference = model_id in POLICIES.names() or ".py:" in model_id
+    try:
+        made = POLICIES.get(model_id)(**kwargs) if is_reference else POLICIES.get(MODEL_BACKEND)(model_id, **kwargs)
+    except TypeError as error:
+        raise BadInput(f"policy '{model_id}' does not take these arguments: {error}") from error
+    except ImportError as error:
+        raise BadInput(f"policy '{model_id}' needs a package that is missing ({error}); "
+                       "install it with: pip install 'mmrl[train]'") from error  # fmt: skip
+    if not isinstance(made, Policy):
+        raise BadInput(f"policy '{model_id}' made a {type(made).__name__}; it needs an async generate(requests)")
+    return made

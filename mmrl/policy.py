@@ -1,0 +1,68 @@
+"""The policy contract: requests in, completions out.
+
+One rollout loop serves every backend: a Hugging Face model, a server, a script, a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from mmrl.env import Env
+from mmrl.sample import Message
+from mmrl.trajectory import FinishReason, Turn
+
+
+@dataclass(frozen=True)
+class Request:
+    """One turn that a policy is asked to speak.
+
+    Attributes:
+        episode: name of the episode, unique within a run; batches are ordered by it.
+        turn: index of the turn in its episode, from 0.
+        messages: what the policy may see, oldest first.
+        previous: the turn before, when ``messages`` merely extends what that turn saw (whole-transcript
+            context): its token ids are then the start of this prompt.  None means: a fresh prompt.
+        added: how many of the last ``messages`` came after ``previous``'s own message.
+        seed: the key of this turn's sampling noise, from (run seed, episode, turn) alone.
+        env: the live environment, for experts and people; a model never looks at it.
+    """
+
+    episode: str
+    turn: int
+    messages: tuple[Message, ...]
+    previous: Turn | None
+    added: int
+    seed: tuple[int, ...]
+    env: Env
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a policy said.
+
+    Attributes:
+        text: the spoken text, special tokens removed.
+        prompt_ids: token ids that the policy was conditioned on (empty for policies without tokens).
+        token_ids: the sampled ids, the end-of-turn token included where it was sampled.
+        logprobs: log-probability of each sampled id under the sampling distribution (temperature included).
+        finish_reason: ``"stop"`` (end of turn), ``"length"`` (token limit) or ``"context"`` (no room left).
+        version: how many updates the weights had seen.
+    """
+
+    text: str
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish_reason: FinishReason = "stop"
+    version: int = 0
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that speaks.  ``generate`` answers a batch of requests, in their order."""
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer each request."""
+        ...

@@ -1,0 +1,146 @@
+"""One small typed registry: a name, an entry point, ``module:Class`` or ``path/file.py:Class``.
+
+Comes in: a reference as written in YAML or on the command line.  Goes out: the object it names, or one
+line that says what was not found and what is near.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmrl.env import Env, EnvFamily
+from mmrl.errors import BadInput, unknown
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+_FILE = re.compile(r"^(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)$")
+_MODULE = re.compile(r"^(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)$")
+
+
+@dataclass
+class Registry:
+    """Finds objects of one kind by reference.
+
+    Attributes:
+        kind: what is registered, for messages ("plugin", "policy", ...).
+        group: the entry point group that is searched.
+        base: folder that relative ``file.py:Class`` references start from, beside the working folder.
+    """
+
+    kind: str
+    group: str
+    local: dict[str, Any] = field(default_factory=dict)
+    _points: dict[str, EntryPoint] | None = None
+
+    def register(self, name: str, value: Any) -> None:
+        """Register ``value`` under ``name`` in this process; a later registration wins."""
+        self.local[name] = value
+
+    def points(self) -> dict[str, EntryPoint]:
+        """The installed entry points of this group, by name."""
+        if self._points is None:
+            self._points = {p.name: p for p in entry_points(group=self.group)}
+        return self._points
+
+    def names(self) -> list[str]:
+        """All names that :meth:`get` knows, sorted."""
+        return sorted({*self.local, *self.points()})
+
+    def get(self, ref: str, where: str = "") -> Any:
+        """Find the object that ``ref`` names.
+
+        Args:
+            ref: a registered name, an entry point, ``module:Class`` or ``path/file.py:Class``.
+            where: ``file:line`` of the reference, for the error.
+
+        Raises:
+            BadInput: naming the reference, its place and the nearest known name.
+        """
+        if ref in self.local:
+            return self.local[ref]
+        if ref in self.points():
+            try:
+                return self.points()[ref].load()
+            except (ImportError, AttributeError) as error:
+                what = f"{self.kind} '{ref}' ({self.points()[ref].value})"
+                raise BadInput(f"{where}: " * bool(where) + f"{what} fails to import: {error}") from error
+        return load_reference(self.kind, ref, self.names(), where)
+
+
+def load_reference(kind: str, ref: str, known: Iterable[str], where: str = "") -> Any:
+    """Load ``module:Class`` or ``path/file.py:Class``.
+
+    Raises:
+        BadInput: if the file, module or attribute is missing or fails to import, or if ``ref`` is neither form.
+    """
+    prefix = f"{where}: " if where else ""
+    if match := _FILE.match(ref):
+        module = _load_file(Path(match["path"]), f"{prefix}{kind} '{ref}'")
+    elif match := _MODULE.match(ref):
+        try:
+            module = importlib.import_module(match["module"])
+        except Exception as error:
+            raise BadInput(f"{prefix}{kind} '{ref}': cannot import {match['module']}: {error}") from error
+    else:
+        raise unknown(kind, ref, known, where)
+    if not hasattr(module, match["name"]):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise unknown(f"name in {match.string.rpartition(':')[0]}", match["name"], public, where)
+    return getattr(module, match["name"])
+
+
+def _load_file(path: Path, what: str) -> Any:
+    """Import a file afresh, so that an edited file counts at once."""
+    if not path.is_file():
+        raise BadInput(f"{what}: no file {path} (looked from {Path.cwd()})")
+    name = f"mmrl_user_{path.stem}_{abs(hash(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        # Not spec.loader.exec_module: its byte code cache overlooks an edit of equal size within one second.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except Exception as error:
+        del sys.modules[name]
+        raise BadInput(f"{what}: {path} fails to import: {type(error).__name__}: {error}") from error
+    return module
+
+
+ENVS = Registry("environment", "mmrl.envs")
+PLUGINS = Registry("plugin", "mmrl.plugins")
+POLICIES = Registry("policy", "mmrl.policies")
+LEARNERS = Registry("learner", "mmrl.learners")
+
+
+def env_ids() -> list[str]:
+    """Every environment id that :func:`make` knows by name."""
+    ids: list[str] = []
+    for name in ENVS.names():
+        found = ENVS.get(name)
+        ids += found.ids() if isinstance(found, EnvFamily) else [name]
+    return ids
+
+
+def find_env(env_id: str, where: str = "") -> Callable[..., Env]:
+    """Find the factory of ``env_id``: ``factory(**kwargs) -> Env``.
+
+    Raises:
+        BadInput: naming the id, its place and the nearest known id.
+    """
+    head = env_id.partition("/")[0]
+    families = [ENVS.get(head)] if head in ENVS.names() else [ENVS.get(n) for n in ENVS.names()]
+    for found in families:
+        if isinstance(found, EnvFamily) and env_id in found.ids():
+            family = found
+            return lambda **kwargs: family.make(env_id, **kwargs)
+    if env_id in ENVS.names() and not isinstance(ENVS.get(env_id), EnvFamily):
+        return ENVS.get(env_id)
+    return load_reference("environment", env_id, env_ids() if ":" not in env_id else (), where)
