@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mmrl.trajectory import Trajectory
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Shows progress.  The command line has a live one; :class:`Quiet` shows nothing."""
 

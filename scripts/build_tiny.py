@@ -134,7 +134,7 @@ def segments_of_all(trajectories: Sequence[Trajectory], own: dict[str, list[bool
 
 def success(model: Any, tokenizer: Any, env: str, episodes: int) -> float:
     """Success on seeds that nothing else uses."""
-    policy = HFPolicy(model, tokenizer, max_new_tokens=16)
+    policy = HFPolicy(model, tokenizer, max_new_tokens=8)
     result, _ = run_sync(evaluate(env, {}, policy, range(3_000_000, 3_000_000 + episodes), Scheduler(concurrency=128)))
     print(f"    {result}", flush=True)
     return result.success
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.55, help="success on babyai/balrog-goto to stop at")
     parser.add_argument("--noise", type=float, default=0.25)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--check", type=int, default=25)
+    parser.add_argument("--check", type=int, default=10)
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(2)
@@ -161,12 +161,12 @@ def main() -> None:
     size = sum(p.numel() for p in model.parameters())
     tokens = sum(len(s.ids) for s in segments)
     print(f"{size:,} parameters, vocabulary {len(tokenizer)}, {len(segments)} segments, {tokens:,} tokens", flush=True)
-    args = TrainingArgs(learning_rate=2e-3, warmup_steps=30, per_device_train_batch_size=64, weight_decay=0.01,
+    args = TrainingArgs(learning_rate=1e-3, warmup_steps=20, per_device_train_batch_size=64, weight_decay=0.01,
                         max_tokens_per_micro_batch=4096)
     learner = Learner(model, args, 1.0, options.steps)
     for step in range(1, options.steps + 1):
         metrics = learner.imitate(pick(segments, step, 32, 0))
-        if step % options.check == 0:
+        if step >= 30 and step % options.check == 0:
             print(f"step {step}  loss {metrics['loss']:.3f}  {time.monotonic() - began:.0f} s", flush=True)
             if success(model, tokenizer, "babyai/balrog-goto", 128) >= options.target:
                 break

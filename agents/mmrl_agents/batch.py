@@ -80,11 +80,11 @@ class MicroBatch:
         weight: of the next id in the loss.
     """
 
-    ids: Int[Tensor, "rows seq+1"]
-    mask: Bool[Tensor, "rows seq"]
-    mu: Float[Tensor, "rows seq"]
-    advantage: Float[Tensor, "rows seq"]
-    weight: Float[Tensor, "rows seq"]
+    ids: Int[Tensor, "rows length"]
+    mask: Bool[Tensor, "rows length-1"]
+    mu: Float[Tensor, "rows length-1"]
+    advantage: Float[Tensor, "rows length-1"]
+    weight: Float[Tensor, "rows length-1"]
 
     def to(self, device: torch.device) -> MicroBatch:
         """The batch on a device."""

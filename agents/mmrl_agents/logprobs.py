@@ -26,8 +26,8 @@ class Scorer:
         self.temperature = temperature
         self._split: bool | None = None
 
-    def __call__(self, ids: Int[Tensor, "rows seq+1"], mask: Bool[Tensor, "rows seq"]) -> tuple[
-            Float[Tensor, "rows seq"], Float[Tensor, ""]]:
+    def __call__(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"]) -> tuple[
+            Float[Tensor, "rows length-1"], Float[Tensor, ""]]:
         """Log-probabilities of ``ids[:, 1:]`` where ``mask``, 0 elsewhere; and the mean entropy there (no gradient)."""
         logits = self._logits(ids, mask) / self.temperature
         logprobs = torch.log_softmax(logits, dim=-1)
@@ -37,20 +37,20 @@ class Scorer:
         out = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
         return out.masked_scatter(mask, chosen), entropy
 
-    def _logits(self, ids: Int[Tensor, "rows seq+1"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, "tokens vocab"]:
+    def _logits(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"]) -> Float[Tensor, "tokens vocab"]:
         """Logits at the masked positions, at least float32."""
         if self._split is None:
             self._split = self._check_split(ids)
         logits = self._head_only(ids, mask) if self._split else self.model(input_ids=ids[:, :-1], use_cache=False).logits[mask]
         return logits if logits.dtype == torch.float64 else logits.float()
 
-    def _head_only(self, ids: Int[Tensor, "rows seq+1"], mask: Bool[Tensor, "rows seq"]) -> Tensor:
+    def _head_only(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"]) -> Tensor:
         base = _base(self.model)
         hidden = base.get_decoder()(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
         return base.get_output_embeddings()(hidden[mask])
 
     @torch.no_grad()
-    def _check_split(self, ids: Int[Tensor, "rows seq+1"]) -> bool:
+    def _check_split(self, ids: Int[Tensor, "rows length"]) -> bool:
         """Whether decoder and head apart give the model's own logits (some models scale or cap them after the head)."""
         base, probe = _base(self.model), ids[:1, : min(9, ids.shape[1])]
         if base.get_decoder() is base or base.get_output_embeddings() is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,29 +13,18 @@ from rich.table import Table
 
 from mmrl.cli.options import screen
 from mmrl.env import EnvFamily
-from mmrl.errors import BadInput
+from mmrl.errors import BadInput, unknown
 from mmrl.registry import ENVS, LEARNERS, PLUGINS, POLICIES, Registry
 
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    envs = "envs"
-    plugins = "plugins"
-    policies = "policies"
-    learners = "learners"
-
-
-REGISTRIES: dict[Kind, Registry] = {
-    Kind.envs: ENVS,
-    Kind.plugins: PLUGINS,
-    Kind.policies: POLICIES,
-    Kind.learners: LEARNERS,
-}
+REGISTRIES = {"envs": ENVS, "plugins": PLUGINS, "policies": POLICIES, "learners": LEARNERS}
+"""What can be listed."""
 
 
 def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list; by default the names of everything.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help="envs, plugins, policies or learners; by default a little of each."),
+    ] = None,
     filter: Annotated[str, typer.Option(help="Show only names and lines that contain this text.")] = "",
 ) -> None:
     """List environments, plugins, policies and learners; in a pipe, one a line.
@@ -47,15 +35,17 @@ def list_(
 
       mmrl list plugins
     """
+    if kind is not None and kind not in REGISTRIES:
+        raise unknown("kind", kind, REGISTRIES)
     console = screen()
-    for one in [kind] if kind else list(Kind):
-        rows = env_rows() if one is kind is Kind.envs else registry_rows(REGISTRIES[one])
+    for one in [kind] if kind else list(REGISTRIES):
+        rows = env_rows() if one == kind == "envs" else registry_rows(REGISTRIES[one])
         shown = [(n, line) for n, line in rows if filter.casefold() in f"{n} {line}".casefold()]
         if not console.is_terminal:
             for name, line in shown:
                 print(f"{name}\t{line}")
             continue
-        table = Table(title=f"{one.value} ({len(shown)})", title_justify="left")
+        table = Table(title=f"{one} ({len(shown)})", title_justify="left")
         table.add_column("name", no_wrap=True, overflow="fold")
         table.add_column("what it is")
         for name, line in shown:

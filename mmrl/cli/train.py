@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -49,17 +49,17 @@ def train(
     loaded = load_config(config, words)
     trainer, _ = check_config(loaded)
     command = resume_command(config, overrides or [], output_dir)
-    with TrainReporter(Console(), loaded.config.training_args.max_minutes) as reporter, _interrupts(reporter, command):
-        try:
-            root = trainer.train(loaded, resume, reporter)
-        except KeyboardInterrupt:
-            interrupted = True
-        else:
-            interrupted = False
-            _say_where(loaded, root, reporter)
-    if interrupted:
+    root: Path | None = None
+    with (
+        TrainReporter(Console(), loaded.config.training_args.max_minutes) as reporter,
+        _interrupts(reporter, command),
+        suppress(KeyboardInterrupt),
+    ):
+        root = trainer.train(loaded, resume, reporter)
+    if root is None:
         print(f"stopped; to go on: {command}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
+    _say_where(loaded, root)
 
 
 def output_override(output_dir: Path | None) -> list[str]:
@@ -100,12 +100,12 @@ def _write(text: str) -> None:
     os.write(2, text.encode())
 
 
-def _say_where(loaded: LoadedConfig, root: Path, reporter: TrainReporter) -> None:
+def _say_where(loaded: LoadedConfig, root: Path) -> None:
     folders = [f for f in ("final", "best") if (root / f).is_dir()]
     policy = shlex.quote(str(root / folders[-1])) if folders else loaded.config.model_id
     config, env = shlex.quote(str(loaded.path)), shlex.quote(loaded.config.environments[0].id)
     window = f" --window {loaded.config.rollout.window}" if loaded.config.rollout.window else ""
     held = " and ".join(f"{f}/" for f in folders)
-    reporter.say(f"run:         {root}" + (f"  (policy in {held})" if held else ""))
-    reporter.say(f"evaluate it: mmrl eval {config} --policy {policy}")
-    reporter.say(f"watch it:    mmrl play --env {env} --policy {policy}{window}")
+    print(f"run:         {root}" + (f"  (policy in {held})" if held else ""))
+    print(f"evaluate it: mmrl eval {config} --policy {policy}")
+    print(f"watch it:    mmrl play --env {env} --policy {policy}{window}")

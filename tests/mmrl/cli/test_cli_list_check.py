@@ -1,0 +1,123 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmrl.cli.listing import registry_rows, source_line
+from mmrl.config_load import load_config
+from mmrl.registry import LEARNERS, PLUGINS, POLICIES
+from mmrl.reward import reward_plugin
+
+Cli = Callable[..., Any]
+
+
+def test_lists_have_one_name_and_line_a_row(mmrl: Cli) -> None:
+    rows = dict(line.split("\t") for line in mmrl("list", "policies").out.splitlines())
+    assert set(rows) == set(POLICIES.names())
+    assert rows["random"].startswith("A policy that picks one of")
+    assert dict(registry_rows(LEARNERS))["GRPO"].startswith("Group-relative policy optimisation")
+
+
+def test_every_registered_thing_has_a_line() -> None:
+    for registry in (LEARNERS, PLUGINS, POLICIES):
+        assert all(line and not line.startswith("(") for _, line in registry_rows(registry))
+
+
+def test_envs_are_filtered(mmrl: Cli) -> None:
+    names = [line.split("\t")[0] for line in mmrl("list", "envs", "--filter", "BALROG-").out.splitlines()]
+    assert names == [f"babyai/balrog-{t}" for t in ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")]
+
+
+def test_plugins_of_this_process_are_listed(mmrl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PLUGINS, "local", dict(PLUGINS.local))
+
+    @reward_plugin
+    def brevity_for_the_list(response: str) -> float:
+        """Short is good.
+
+        Longer is not.
+        """
+        return -float(len(response))
+
+    assert "brevity_for_the_list\tShort is good.\n" in mmrl("list", "plugins").out
+
+
+def test_a_wrong_kind(mmrl: Cli) -> None:
+    assert mmrl("list", "plugin") == (2, "", "mmrl: unknown kind 'plugin'; did you mean 'plugins'?\n")
+
+
+def test_what_cannot_be_read_says_so() -> None:
+    assert source_line("no_such_module:X") == "(module no_such_module is missing)"
+
+
+def test_check_config_says_what_would_run(mmrl: Cli, tmp_path: Path) -> None:
+    (tmp_path / "learner.py").write_text("class Any:\n    def check(self, loaded): pass\n    def train(self): pass\n")
+    (tmp_path / "c.yaml").write_text(
+        "train_type: learner.py:Any\nmodel_id: m\n"
+        "environments: [{id: text/arithmetic, weight: 2, seeds: {start: 5000, count: 10}, kwargs: {high: 3}}]\n"
+        "reward_plugins: [{name: exact_match, as: em, weight: 0.5}]\nrollout: {window: 3, max_turns: 8}\n"
+    )
+    code, out, _ = mmrl("check", "config", "c.yaml", "training_args.max_minutes=2")
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith("held-out"))
+    assert code == 0
+    assert {k: v.strip() for k, v in rows.items()} == {
+        "learner": "learner.py:Any",
+        "model": "m, all weights",
+        "environment": "text/arithmetic, weight 2, seeds 5000-5009, {'high': 3}",
+        "reward": "em, weight 0.5",
+        "steps": "1 epochs of 10 tasks, 2 minutes at most",
+        "batch": "8 rows x 1 = 8 a step: groups of 8",
+        "rollout": "last 3 observations, 64 new tokens a turn, 8 turns at most, temperature 1",
+        "folder": "runs/c",
+    }
+    assert "500000-500099 every 20 steps; 0-199 before and after" in out
+    assert load_config(tmp_path / "c.yaml").config.rollout.window == 3
+
+
+def test_check_config_refuses_what_train_would(mmrl: Cli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train_type: GRPO\nmodel_id: m\nenvironments: [{id: text/aritmetic}]\n")
+    assert mmrl("check", "config", "c.yaml") == (
+        2, "", "mmrl: c.yaml:3: unknown environment 'text/aritmetic'; did you mean 'text/arithmetic'?\n"
+    )  # fmt: skip
+
+
+def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from mmrl import Sample, SingleTurnEnv\n"
+        "class Good(SingleTurnEnv):\n"
+        "    def __init__(self, top=9):\n        super().__init__()\n        self.top = top\n"
+        "    def draw(self):\n        n = int(self.np_random.integers(self.top))\n"
+        "        return Sample.ask(f'Say {n}.', str(n))\n"
+        "class Same(Good):\n    def draw(self):\n        return Sample.ask('Say [red].', 'red')\n"
+    )
+    code, out, _ = mmrl("check", "env", "mine.py:Good", "--env-kwargs", "top=90")
+    assert code == 0
+    assert "│ seeds_differ " in out
+    assert "FAILED" not in out
+    code, out, _ = mmrl("check", "env", "mine.py:Same")
+    assert code == 1
+    failed = [line for line in out.splitlines() if "FAILED" in line]
+    assert len(failed) == 1
+    assert "seeds 0 to 15 give the same episode" in failed[0]
+    assert "metadata['one_episode']" in failed[0]
+    code, _, err = mmrl("check", "env", "mine.py:Godo")
+    assert (code, err) == (2, "mmrl: unknown name in mine.py 'Godo'; did you mean 'Good'?\n")
+
+
+def test_check_plugin_scores_and_fails(mmrl: Cli, tmp_path: Path) -> None:
+    code, out, _ = mmrl("check", "plugin", "exact_match")
+    assert code == 0
+    assert out.startswith("needs: response, reference\nrange: 0 to 1\n")
+    (tmp_path / "mine.py").write_text(
+        "class Brief:\n    range = (0, 10)\n    def __init__(self, limit=3):\n        self.limit = limit\n"
+        "    def compute(self, query, response):\n        return 1 / (self.limit - len(response))\n"
+    )
+    code, out, _ = mmrl("check", "plugin", "mine.py:Brief", "--kwargs", "limit=100")
+    assert (code, out[:23]) == (0, "needs: query, response\n")
+    code, out, _ = mmrl("check", "plugin", "mine.py:Brief", "--kwargs", "limit=2")
+    assert code == 1
+    assert "ZeroDivisionError" in out
+    code, _, err = mmrl("check", "plugin", "mine.py:Brief", "--kwargs", "lmit=2")
+    assert code == 2
+    assert "does not take these kwargs" in err
