@@ -103,11 +103,11 @@ def _mark(node: Any, key: Path_, lines: dict[Path_, str], path: str) -> None:
     """Record the line of every key below ``node``."""
     if isinstance(node, yaml.MappingNode):
         for k, v in node.value:
-            if (*key, k.value) in lines:
-                name = ".".join(map(str, (*key, k.value)))
-                raise BadInput(f"{path}:{k.start_mark.line + 1}: '{name}' is given twice, first at {lines[(*key, k.value)]}")
-            lines[(*key, k.value)] = f"{path}:{k.start_mark.line + 1}"
-            _mark(v, (*key, k.value), lines, path)
+            at, where = (*key, k.value), f"{path}:{k.start_mark.line + 1}"
+            if at in lines:
+                raise BadInput(f"{where}: '{'.'.join(map(str, at))}' is given twice, first at {lines[at]}")
+            lines[at] = where
+            _mark(v, at, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for i, v in enumerate(node.value):
             lines[(*key, i)] = f"{path}:{v.start_mark.line + 1}"

@@ -77,7 +77,9 @@ class SingleTurnEnv(Env):
         """Grade an answer in [0, 1]; 1 counts as success.  By default: equal to the reference, case folded."""
         return float(response.strip().casefold() == str(sample.reference).strip().casefold())
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Content, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Content, dict[str, Any]]:
         """Draw a sample; its last message is the observation."""
         super().reset(seed=seed)
         self._sample = self.draw()
@@ -115,7 +117,8 @@ class GymTextEnv(Env):
     def __init__(self, env: str | gymnasium.Env[Any, Any], **kwargs: Any) -> None:
         super().__init__()
         if isinstance(env, str):
-            env = gymnasium.make(env, **{"render_mode": "rgb_array", **kwargs})
+            options: dict[str, Any] = {"render_mode": "rgb_array", **kwargs}
+            env = gymnasium.make(env, **options)
         self.env = env
         self.render_mode = env.render_mode
         self._last: Content = ()
@@ -132,7 +135,9 @@ class GymTextEnv(Env):
         """Whether an episode that ends like this was solved; by default: it terminated with a positive reward."""
         return terminated and reward > 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Content, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Content, dict[str, Any]]:
         """Reset the wrapped environment and describe it."""
         super().reset(seed=seed)
         if seed is None:

@@ -22,7 +22,7 @@ def make(env_id: str, **kwargs: Any) -> Env:
     """
     factory = find_env(env_id)
     try:
-        env = factory(**kwargs)
+        env: Any = factory(**kwargs)
     except TypeError as error:
         raise BadInput(f"environment '{env_id}' does not take these arguments: {error}") from error
     if not isinstance(env, Env):

@@ -42,7 +42,7 @@ class Scheduler:
         deterministic: batch by a logical clock (the same bits twice) or as requests become ready.
     """
 
-    limits: EpisodeLimits = EpisodeLimits()
+    limits: EpisodeLimits = dataclasses.field(default_factory=EpisodeLimits)
     concurrency: int = 64
     max_batch: int = 256
     deterministic: bool = True

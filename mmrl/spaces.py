@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ class ContentSpace(Space[Content]):
         """Whether ``x`` is a tuple of parts."""
         return isinstance(x, tuple) and all(isinstance(p, Text | Image | Video) for p in x)
 
-    def to_jsonable(self, sample_n: Sequence[Content]) -> list[Any]:
+    def to_jsonable(self, sample_n: Iterable[Content]) -> list[Any]:
         """Encode contents as OpenAI message parts."""
         return [to_openai([Message("user", c)])[0]["content"] for c in sample_n]
 

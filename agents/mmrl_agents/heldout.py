@@ -8,10 +8,9 @@ from mmrl.config import EnvironmentConfig
 from mmrl.episode import EpisodeLimits
 from mmrl.evaluate import EvalResult, evaluate
 from mmrl.rollout import Scheduler, run_sync
-from mmrl_agents.models import ModelFiles, load_model
+from mmrl_agents.models import find_model, load_model
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run, publish
-from mmrl_agents.tasks import NOISE_EVAL
 
 
 class HeldOut:
@@ -40,14 +39,10 @@ class HeldOut:
         run, config = self.run, self.run.config.eval
         if config.final_episodes == 0:
             return []
+        run.reporter.say(f"{when:>6} training  {config.final_episodes} held-out episodes ...")
         best = run.store.root / "best"
         if when == "after" and best.is_dir():
-            base = run.loaded.config.model_id
-            is_adapter = (best / "adapter_config.json").is_file()
-            from mmrl_agents.models import find_model
-
-            files = find_model(str(best)) if not is_adapter else ModelFiles(str(best), find_model(base).base, str(best))
-            model = load_model(files, "bfloat16" if run.config.training_args.bf16 else "float32")
+            model = load_model(find_model(str(best)), "bfloat16" if run.config.training_args.bf16 else "float32")
         else:
             model = run.model
         results = self._all(self._policy(model), config.final_seed, config.final_episodes, f"{when}: held-out episodes")
@@ -69,6 +64,6 @@ class HeldOut:
         seeds = range(seed, seed + episodes)
         run.reporter.begin(what, episodes * len(environments))
         return [
-            run_sync(evaluate(e.id, e.kwargs, policy, seeds, scheduler, NOISE_EVAL, run.reporter.episode))[0]
+            run_sync(evaluate(e.id, e.kwargs, policy, seeds, scheduler, on_done=run.reporter.episode))[0]
             for e in environments
         ]

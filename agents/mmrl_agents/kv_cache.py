@@ -39,11 +39,11 @@ class SlabLayer(DynamicLayer):
         return self.room_k[:, :, :end], self.room_v[:, :, :end]
 
     def reserve(self, like: Tensor, length: int) -> None:
-        """Make room for ``length`` tokens."""
+        """Make room for ``length`` tokens; what lies beyond ``used`` is never read."""
         if self.room_k is not None and self.room_k.shape[2] >= length:
             return
         rows, heads, _, dim = like.shape
-        grown = like.new_zeros((2, rows, heads, max(64, length + length // 2), dim))
+        grown = like.new_empty((2, rows, heads, max(64, length + length // 4), dim))
         if self.room_k is not None and self.room_v is not None:
             grown[0, :, :, : self.used] = self.room_k[:, :, : self.used]
             grown[1, :, :, : self.used] = self.room_v[:, :, : self.used]
@@ -101,7 +101,7 @@ class RaggedCache:
             input_ids=ids,
             attention_mask=self.mask.long(),
             position_ids=positions,
-            past_key_values=Cache(layers=self.layers),
+            past_key_values=Cache(layers=[*self.layers]),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -121,20 +121,32 @@ class RaggedCache:
         )
         return ids, real, positions
 
+    @property
+    def loose(self) -> bool:
+        """Whether so many slots are holes that packing pays."""
+        return self.mask.shape[1] > 64 + max((len(i) for i in self.ids), default=0) * 5 // 4
+
     def select(self, rows: Sequence[int], names: Sequence[str | None] | None = None) -> RaggedCache:
-        """A new cache of the given rows, in that order; a row may be taken several times."""
+        """A new cache of the given rows, in that order, packed to the right; a row may be taken several times."""
         index = torch.tensor(list(rows), device=self.mask.device)
         mask = self.mask[index]
-        keep = mask.any(0)  # slots that are holes in every row that stays
+        # A stable sort puts a row's holes first and leaves its tokens in their order.
+        slots = mask.int().argsort(dim=1, stable=True)[:, mask.shape[1] - int(mask.sum(1).max()) :]
         layers: list[SlabLayer] = []
         for layer in self.layers:
             assert layer.keys is not None
             assert layer.values is not None
             made = SlabLayer()
-            made.load(layer.keys[index][:, :, keep], layer.values[index][:, :, keep])
+            made.load(_pick(layer.keys, index, slots), _pick(layer.values, index, slots))
             layers.append(made)
         chosen = names if names is not None else [self.names[r] for r in rows]
-        return RaggedCache(chosen, layers, [list(self.ids[r]) for r in rows], mask[:, keep])
+        return RaggedCache(chosen, layers, [list(self.ids[r]) for r in rows], mask.gather(1, slots))
+
+
+def _pick(states: Tensor, rows: Int[Tensor, " chosen"], slots: Int[Tensor, "chosen slots"]) -> Tensor:
+    """``states[rows]``, shape (rows, heads, slots, dim), with each row's own choice of slots."""
+    heads, dim = states.shape[1], states.shape[3]
+    return states[rows].gather(2, slots[:, None, :, None].expand(-1, heads, -1, dim))
 
 
 def merge(caches: Sequence[RaggedCache]) -> RaggedCache:

@@ -110,7 +110,7 @@ class Learner:
     def _policy_step(self, prepared: Sequence[Prepared]) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
         # Dropout stays off: log-probabilities of sampler, old policy and update must be of one function.
-        self.model.eval()
+        _eval_mode(self.model)
         total, entropy, stats = 0.0, 0.0, list[LossStats]()
         for p in prepared:
             b = p.batch
@@ -158,6 +158,16 @@ class Learner:
         """Take up what :meth:`state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _eval_mode(model: Any) -> None:
+    """Evaluation mode, but for the switch by which checkpointed layers decide to recompute their activations."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = module.gradient_checkpointing
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, args: TrainingArgs, total: int) -> Any:

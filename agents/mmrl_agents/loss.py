@@ -90,7 +90,7 @@ class LossStats:
         kl: sum of the KL estimate (0 without a reference).
         mismatch: sum of ``w - log w - 1``, the sampler's divergence from the learner.
         weight: sum of the capped w; ``weight_sq``: of its square (effective sample size).
-        ratio: largest \\|rho - 1\\|.
+        ratio: largest distance of rho from 1.
     """
 
     tokens: int

@@ -55,8 +55,9 @@ def find_model(model_id: str, where: str = "") -> ModelFiles:
         return ModelFiles(model_id, model_id)
     prefix = f"{where}: " if where else ""
     hint = nearest(model_id, [*embedded_models(), "random", "expert"])
-    raise BadInput(f"{prefix}unknown model '{model_id}': no such folder, not embedded ({', '.join(embedded_models())}), "
-                   f"and the Hugging Face hub has no such model or cannot be reached{hint}")  # fmt: skip
+    embedded = ", ".join(embedded_models())
+    raise BadInput(f"{prefix}unknown model '{model_id}': no such folder, not embedded ({embedded}), and the "
+                   f"Hugging Face hub has no such model or cannot be reached{hint}")  # fmt: skip
 
 
 def _from_folder(name: str, folder: Path, where: str) -> ModelFiles:
@@ -66,20 +67,27 @@ def _from_folder(name: str, folder: Path, where: str) -> ModelFiles:
         return ModelFiles(name, find_model(base, where or str(folder)).base, str(folder))
     if (folder / "config.json").is_file():
         return ModelFiles(name, str(folder))
-    inner = [d for d in ("final", "best") if (folder / d).is_dir()]
+    inner = [d for d in ("best", "final") if (folder / d).is_dir()]
     if inner:
         return _from_folder(name, folder / inner[0], where)
     raise BadInput(f"{prefix}model '{name}': the folder has neither config.json nor adapter_config.json")
 
 
 def _on_hub(model_id: str) -> bool:
-    """Whether the id is cached or the hub knows it."""
-    from transformers import AutoConfig
+    """Whether the id is cached or the hub knows it (asked once, briefly)."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        AutoConfig.from_pretrained(model_id)
-    except (OSError, ValueError):
+        if isinstance(try_to_load_from_cache(model_id, "config.json"), str):
+            return True
+        HfApi().model_info(model_id, timeout=5)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
         return False
+    except Exception as error:  # the HTTP library's own connection errors, whichever library it is
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "requests"):
+            return False
+        raise
     return True
 
 
@@ -118,11 +126,11 @@ def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = N
         raise unknown("dtype", dtype, DTYPES)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model = AutoModelForCausalLM.from_pretrained(files.base, dtype=getattr(torch, dtype))
+        model: Any = AutoModelForCausalLM.from_pretrained(files.base, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise BadInput(f"model '{files.name}': cannot be loaded as a causal language model: {error}") from error
     if files.adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, files.adapter, is_trainable=trainable)
-    return model.to(device)
+    return model.to(torch.device(device))

@@ -7,7 +7,7 @@ from a ready adapter needs a frozen copy of it, named ``ref``.  Full weights nee
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ def adapter_off(model: Any) -> Reference:
     """The base model under a fresh adapter."""
 
     @contextmanager
-    def enter() -> Iterator[Any]:
+    def enter() -> Generator[Any]:
         with model.disable_adapter():
             yield model
 
@@ -33,7 +33,7 @@ def adapter_copy(model: Any, folder: str) -> Reference:
     model.load_adapter(folder, adapter_name="ref", is_trainable=False)
 
     @contextmanager
-    def enter() -> Iterator[Any]:
+    def enter() -> Generator[Any]:
         trained = model.active_adapter
         model.set_adapter("ref")
         try:
@@ -51,7 +51,7 @@ def frozen_copy(model: Any) -> Reference:
         parameter.requires_grad_(False)
 
     @contextmanager
-    def enter() -> Iterator[Any]:
+    def enter() -> Generator[Any]:
         with torch.no_grad():
             yield twin
 

@@ -36,7 +36,8 @@ class Sft:
                            "make some with: mmrl collect")  # fmt: skip
         for i, path in enumerate(loaded.config.sft.rollouts):
             if not path.exists():
-                raise BadInput(f"{loaded.where('sft', 'rollouts', i)}: no rollouts at {path}; make some with: mmrl collect")
+                where = loaded.where("sft", "rollouts", i)
+                raise BadInput(f"{where}: no rollouts at {path}; make some with: mmrl collect")
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
@@ -100,9 +101,10 @@ def pick(segments: Sequence[Segment], step: int, size: int, seed: int) -> list[S
 
 
 def _order(n: int, start: int, size: int, seed: int) -> Iterable[int]:
+    shuffles: dict[int, Sequence[int]] = {}
     for at in range(start, start + size):
         epoch, place = divmod(at, n)
-        if at == start or place == 0:
+        if epoch not in shuffles:
             key = np.random.SeedSequence((NOISE_SFT, seed, epoch))
-            shuffled = np.random.Generator(np.random.Philox(key)).permutation(n)
-        yield int(shuffled[place])
+            shuffles[epoch] = np.random.Generator(np.random.Philox(key)).permutation(n).tolist()
+        yield shuffles[epoch][place]

@@ -58,7 +58,7 @@ class Transcript:
 
     def answer(self, messages: Sequence[Message], response: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of a prompt and of a given answer with its end-of-turn token (for supervised learning)."""
-        return self.prompt(messages), (*self._encode(response), self._after_answer((Message("user", (Text("a"),)),))[0])
+        return self.prompt(messages), (*self._encode(response), self._end)
 
     @cached_property
     def extends(self) -> bool:
@@ -70,6 +70,12 @@ class Transcript:
         thought = f"<think>\n{_PROBE}\n</think>\n\n{_MARK}"
         rendered = self._render([_user("a"), Message("assistant", (Text(thought),)), _user("b")], False)
         return _PROBE in rendered and self._after_answer((_user("b"),))[0] in self.end_ids
+
+    @cached_property
+    def _end(self) -> int:
+        """The token that ends an answer: the one that the template writes, or the model's where it writes none."""
+        written = self._after_answer((_user("a"),))[0]
+        return written if written in self.end_ids else min(self.end_ids, default=written)
 
     def _after_answer(self, added: tuple[Message, ...]) -> tuple[int, ...]:
         """Ids that follow an answer's text: its end-of-turn token, then the added messages and the next prompt."""

@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from mmrl.cli.options import COLLECT_SEED, check_envs, parse_pairs, speaker
+from mmrl.cli.options import (
+    COLLECT_SEED,
+    POLICY,
+    EnvKwargs,
+    Episodes,
+    MaxNewTokens,
+    MaxTurns,
+    Temperature,
+    Window,
+    check_envs,
+    parse_pairs,
+    speaker,
+)
 from mmrl.cli.progress import EpisodeBar
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.errors import BadInput
@@ -27,20 +39,18 @@ CHUNK = 256
 
 def collect(
     env: Annotated[list[str], typer.Option(help="Environment; may be repeated.")],
-    policy: Annotated[str, typer.Option(help="random, expert, a model id, or the folder of a checkpoint or run.")],
+    policy: Annotated[str, POLICY],
     out: Annotated[Path, typer.Option(help="Folder to make; it becomes a run with rollouts/.")],
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each environment.")] = 100,
+    episodes: Episodes = 100,
     seed: Annotated[
         int, typer.Option(min=0, help="First seed; the default lies far from all held-out and training seeds.")
     ] = COLLECT_SEED,
     reward: Annotated[list[str] | None, typer.Option(help="Reward plugin to score with; may be repeated.")] = None,
-    window: Annotated[int | None, typer.Option(min=1, help="Show the policy only the last k observations.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature of a model; 0: likeliest.")] = None,
-    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before an episode is cut.")] = None,
-    env_kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environments; may be repeated.")
-    ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Token limit of a model's answer.")] = None,
+    window: Window = None,
+    temperature: Temperature = None,
+    max_turns: MaxTurns = None,
+    env_kwargs: EnvKwargs = None,
+    max_new_tokens: MaxNewTokens = None,
 ) -> None:
     """Run episodes and store them, for SFT or to look at.
 
@@ -66,6 +76,11 @@ def collect(
     except KeyboardInterrupt:
         print(f"stopped; the episodes that had ended are in {out}", file=sys.stderr)
         raise
+    _report(out, done)
+
+
+def _report(out: Path, done: Sequence[Trajectory]) -> None:
+    """Say what was stored and how to read it; if every episode failed, so has the command."""
     wins, errors = sum(t.success for t in done), [t.error for t in done if t.error is not None]
     print(f"{len(done)} episodes in {out}, {wins} succeeded ({wins / len(done):.1%})")
     print(f"read them: python -c \"import pandas; print(pandas.read_parquet('{out}/rollouts'))\"")

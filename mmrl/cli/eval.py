@@ -12,7 +12,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from mmrl.cli.options import check_envs, parse_pairs, screen, speaker
+from mmrl.cli.options import (
+    POLICY,
+    EnvKwargs,
+    Episodes,
+    MaxNewTokens,
+    MaxTurns,
+    Temperature,
+    Window,
+    check_envs,
+    parse_pairs,
+    screen,
+    speaker,
+)
 from mmrl.cli.progress import EpisodeBar
 from mmrl.config import EvalConfig, RolloutConfig
 from mmrl.config_load import load_config
@@ -43,19 +55,15 @@ def eval_(
         ),
     ] = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment; may be repeated.")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="random, expert, a model id, or the folder of a checkpoint or run.")
-    ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each environment.")] = 100,
+    policy: Annotated[str | None, POLICY] = None,
+    episodes: Episodes = 100,
     seed: Annotated[int, typer.Option(min=0, help="First seed; the episodes take it and those after it.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, as stdout's last line.")] = False,
-    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before an episode is cut.")] = None,
-    window: Annotated[int | None, typer.Option(min=1, help="Show the policy only the last k observations.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature of a model; 0: likeliest.")] = None,
-    env_kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environments; may be repeated.")
-    ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Token limit of a model's answer.")] = None,
+    max_turns: MaxTurns = None,
+    window: Window = None,
+    temperature: Temperature = None,
+    env_kwargs: EnvKwargs = None,
+    max_new_tokens: MaxNewTokens = None,
     save: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
 ) -> None:
     """Evaluate a policy: success with its 95% interval, and the mean return.
@@ -72,19 +80,17 @@ def eval_(
     if name is None:
         raise BadInput("say which policy: --policy random, expert, a model id or a folder")
     check_envs(environments)
-    rollout = defaults.rollout
-    limits = EpisodeLimits(max_turns or defaults.eval.max_turns, window or rollout.window)
     heat = defaults.eval.temperature if temperature is None else temperature
-    acting = speaker(name, heat, max_new_tokens or rollout.max_new_tokens)
-    scheduler = Scheduler(limits, rollout.concurrency, rollout.max_batch, rollout.deterministic)
+    acting = speaker(name, heat, max_new_tokens or defaults.rollout.max_new_tokens)
+    scheduler = _scheduler(defaults, max_turns, window)
     results, trajectories = _run(environments, acting, range(seed, seed + episodes), scheduler)
     record = as_record(name, results, trajectories)
-    if not as_json:
+    if as_json:
+        print(json.dumps(record))
+    else:
         screen().print(_table(name, results))
     if save is not None:
         _save(save, record)
-    if as_json:
-        print(json.dumps(record))
     _complain(trajectories)
 
 
@@ -103,6 +109,12 @@ def _environments(ids: Sequence[str], kwargs: dict[str, Any], defaults: _Default
     if not found:
         raise BadInput("say where: --env ID (mmrl list envs shows them), or give a config file")
     return found
+
+
+def _scheduler(defaults: _Defaults, max_turns: int | None, window: int | None) -> Scheduler:
+    r = defaults.rollout
+    limits = EpisodeLimits(max_turns or defaults.eval.max_turns, window or r.window)
+    return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
 
 
 def _run(

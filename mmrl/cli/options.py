@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from mmrl.config_load import parse_value
@@ -17,6 +18,16 @@ from mmrl.registry import POLICIES
 COLLECT_SEED = 2_000_000
 """First seed of ``mmrl collect``: far from the held-out seeds (0 and up) and the training ones (1,000,000 and up)."""
 
+
+POLICY = typer.Option(help="random, expert, a model id, or the folder of a checkpoint or run.")
+EnvKwargs = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environment; may be repeated.")
+]
+Episodes = Annotated[int, typer.Option(min=1, help="Episodes of each environment.")]
+MaxTurns = Annotated[int | None, typer.Option(min=1, help="Turns before an episode is cut.")]
+Window = Annotated[int | None, typer.Option(min=1, help="Show the policy only the last k observations.")]
+Temperature = Annotated[float | None, typer.Option(help="Sampling temperature of a model; 0: likeliest.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Token limit of a model's answer.")]
 
 FILE_WIDTH = 160
 """Columns of tables that go to a file or a pipe, where no terminal sets a width."""

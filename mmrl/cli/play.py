@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from mmrl.cli.options import parse_pairs, speaker
+from mmrl.cli.options import EnvKwargs, MaxNewTokens, MaxTurns, Temperature, Window, parse_pairs, speaker
 from mmrl.cli.watch import Human, Quit, Watched, run_watch
 from mmrl.env import Env
 from mmrl.episode import EpisodeLimits, EpisodeSpec
@@ -28,14 +28,12 @@ def play(
     ] = "human",
     seed: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the rendered episode as an animated GIF.")] = None,
-    env_kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environment; may be repeated.")
-    ] = None,
+    env_kwargs: EnvKwargs = None,
     delay: Annotated[float, typer.Option(min=0, help="Seconds to wait after each turn.")] = 0.0,
-    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the episode is cut.")] = None,
-    window: Annotated[int | None, typer.Option(min=1, help="Show the policy only the last k observations.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature of a model; 0: likeliest.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Token limit of a model's answer.")] = None,
+    max_turns: MaxTurns = None,
+    window: Window = None,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
 ) -> None:
     """Play an episode in the terminal, or watch a policy play it.
 
@@ -48,10 +46,9 @@ def play(
     kwargs = parse_pairs(env_kwargs or [], "--env-kwargs")
     inner = make(env, **kwargs)
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    frames: list[Any] | None = None
     if save is not None:
         _check_save(save, inner, env)
-        frames = []
+    frames: list[Any] | None = None if save is None else []
     acting = Human(console.print) if policy == "human" else speaker(policy, temperature, max_new_tokens)
     watched = Watched(inner, console.print, delay, frames)
     spec = EpisodeSpec("play", env, seed, f"{env}#{seed}", (seed,), kwargs)
@@ -66,16 +63,15 @@ def play(
         save_gif(save, frames)
         console.print(f"saved {save} ({len(frames)} frames)")
     if trajectory is not None:
-        console.print(_verdict(trajectory))
-        if trajectory.error is not None:
-            raise typer.Exit(1)
+        _say_how_it_ended(trajectory)
 
 
-def _verdict(t: Trajectory) -> str:
+def _say_how_it_ended(t: Trajectory) -> None:
     if t.error is not None:
-        return f"\nthe environment failed after {len(t.turns)} turns: {t.error}"
+        print(f"\nthe environment failed after {len(t.turns)} turns: {t.error}")
+        raise typer.Exit(1)
     how = "success" if t.success else "cut short" if t.truncated else "no success"
-    return f"\n{how} after {len(t.turns)} turns, return {t.env_return:.3f}"
+    print(f"\n{how} after {len(t.turns)} turns, return {t.env_return:.3f}")
 
 
 def _check_save(path: Path, env: Env, env_id: str) -> None:

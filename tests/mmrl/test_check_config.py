@@ -52,13 +52,15 @@ def test_gives_the_learner_and_the_suite(path: Path) -> None:
     [
         ("FAKE", "FAKF", "run.yaml:1: unknown train_type 'FAKF'; did you mean 'FAKE'?"),
         ("none", "bad", "run.yaml:2: no such model"),
-        ("arithmetic", "aritmetic", "run.yaml:4: unknown environment 'text/aritmetic'; did you mean 'text/arithmetic'?"),
+        ("arithmetic", "aritmetic",
+         "run.yaml:4: unknown environment 'text/aritmetic'; did you mean 'text/arithmetic'?"),
         ("high: 5", "hihg: 5", "run.yaml:4: environment 'text/arithmetic' does not take these arguments"),
         ("high: 5", "operations: x", "run.yaml:4: text/arithmetic's operations"),
         ("exact_match", "exact_mach", "run.yaml:7: unknown plugin 'exact_mach'; did you mean 'exact_match'?"),
         ("weight: 2", "kwargs: {foo: 1}", "run.yaml:7: plugin 'exact_match' does not take these kwargs"),
         ("as: number", "as: exact_match", "run.yaml:9: two reward plugins are called 'exact_match'"),
-        ("kwargs: {high: 5}", "seeds: {start: 199, count: 9}", "run.yaml:5: training seeds 199... overlap with the held-out seeds 0-199"),
+        ("kwargs: {high: 5}", "seeds: {start: 199, count: 9}",
+         "run.yaml:5: training seeds 199... overlap with the held-out seeds 0-199"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(path: Path, old: str, new: str, expected: str) -> None:

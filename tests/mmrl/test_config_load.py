@@ -102,17 +102,22 @@ def test_output_dir_is_the_files_name_unless_given(path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("learning_rate: 5e-6", "learning_rte: 1", "run.yaml:13: unknown key 'training_args.learning_rte'; did you mean 'learning_rate'?"),
+        ("learning_rate: 5e-6", "learning_rte: 1",
+         "run.yaml:13: unknown key 'training_args.learning_rte'; did you mean 'learning_rate'?"),
         ("weight: 0.8", "wieght: 0.8", "run.yaml:7: unknown key 'reward_plugins.1.wieght'; did you mean 'weight'?"),
         ("count: 50", "cuont: 50", "run.yaml:23: unknown key 'environments.0.seeds.cuont'; did you mean 'count'?"),
         ("train_type: GRPO", "trian_type: GRPO", "run.yaml: 'train_type' is missing"),
-        ("model_id: qwen/Qwen3-7B-Chat", "model_id: [a]", "run.yaml:2: 'model_id': input should be a valid string, not ['a']"),
-        ("learning_rate: 5e-6", "learning_rate: fast", "run.yaml:13: 'training_args.learning_rate': input should be a valid number"),
-        ("kl_coef: 0.1", "kl_coef: -1", "run.yaml:15: 'training_args.kl_coef': input should be greater than or equal to 0, not -1"),
+        ("model_id: qwen/Qwen3-7B-Chat", "model_id: [a]",
+         "run.yaml:2: 'model_id': input should be a valid string, not ['a']"),
+        ("learning_rate: 5e-6", "learning_rate: fast",
+         "run.yaml:13: 'training_args.learning_rate': input should be a valid number"),
+        ("kl_coef: 0.1", "kl_coef: -1",
+         "run.yaml:15: 'training_args.kl_coef': input should be greater than or equal to 0, not -1"),
         ("weight: 0.8", "weight: .nan", "run.yaml:7: 'reward_plugins.1.weight': input should be a finite number"),
         ("id: babyai/GoToLocal", "kwargs: {}", "run.yaml:21: 'environments.0.id' is missing"),
         ("kl_coef: 0.1", "lora: {rank: 4}", "run.yaml:15: unknown key 'training_args.lora.rank'; known: r, alpha"),
-        ("kl_coef: 0.1", "learning_rate: 1", "run.yaml:15: 'training_args.learning_rate' is given twice, first at run.yaml:13"),
+        ("kl_coef: 0.1", "learning_rate: 1",
+         "run.yaml:15: 'training_args.learning_rate' is given twice, first at run.yaml:13"),
         ("kl_coef: 0.1", "kl_coef: [", "run.yaml:17: not valid YAML"),
     ],
 )  # fmt: skip
@@ -139,7 +144,9 @@ def test_bad_overrides_are_named(path: Path, word: str, expected: str) -> None:
     assert message(path, word).startswith(expected)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", "run.yaml:1: a config is a mapping"), ("- a\n", "run.yaml:1: a config is")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", "run.yaml:1: a config is a mapping"), ("- a\n", "run.yaml:1: a config is")]
+)
 def test_a_config_is_a_mapping(path: Path, text: str, expected: str) -> None:
     assert message(path, text=text).startswith(expected)
 

@@ -1,3 +1,5 @@
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def test_an_interrupt_keeps_what_has_ended(tmp_path: Path, monkeypatch: pytest.M
         count(self, trajectory)
         seen.append(trajectory)
         if len(seen) == 6:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(module.EpisodeBar, "episode", interrupt)
     specs = make_specs(["text/arithmetic"], {}, 0, 12)
@@ -62,4 +64,4 @@ def test_an_interrupt_keeps_what_has_ended(tmp_path: Path, monkeypatch: pytest.M
     stored = read_trajectories(tmp_path / "run")
     assert [t.id for t in stored[:4]] == [s.id for s in specs[:4]]
     assert {t.id for t in stored} == {t.id for t in seen}
-    assert len(stored) == 6
+    assert 6 <= len(stored) <= 8

@@ -42,7 +42,9 @@ def test_a_config_gives_the_defaults_and_options_win(mmrl: Cli, tmp_path: Path) 
     )
     record = json.loads(mmrl("eval", "c.yaml", "--episodes", "3", "--json").out)
     assert (record["env"], record["policy"], record["mean_turns"]) == ("babyai/GoToLocal", "expert", 1.0)
-    record = json.loads(mmrl("eval", "c.yaml", "--episodes", "3", "--max-turns", "9", "--policy", "random", "--json").out)
+    record = json.loads(
+        mmrl("eval", "c.yaml", "--episodes", "3", "--max-turns", "9", "--policy", "random", "--json").out
+    )
     assert (record["policy"], record["mean_turns"]) == ("random", 2.0)
     more = ("--env-kwargs", "max_steps=1", "--max-turns", "9")
     assert json.loads(mmrl("eval", "c.yaml", "--episodes", "3", *more, "--json").out)["mean_turns"] == 1.0
@@ -60,7 +62,8 @@ def test_a_policy_of_ones_own(mmrl: Cli, tmp_path: Path) -> None:
 
 def test_an_environment_that_always_fails_is_exit_code_1(mmrl: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
-        "from mmrl import SingleTurnEnv\nclass Bad(SingleTurnEnv):\n    def draw(self):\n        raise ValueError('no')\n"
+        "from mmrl import SingleTurnEnv\n"
+        "class Bad(SingleTurnEnv):\n    def draw(self):\n        raise ValueError('no')\n"
     )
     code, _, err = mmrl("eval", "--env", "bad.py:Bad", "--policy", "random", "--episodes", "2")
     assert code == 1
@@ -72,12 +75,15 @@ def test_an_environment_that_always_fails_is_exit_code_1(mmrl: Cli, tmp_path: Pa
     [
         ("--policy random", "say where: --env ID"),
         ("--env text/arithmetic", "say which policy: --policy"),
-        ("--env text/aritmetic --policy random", "unknown environment 'text/aritmetic'; did you mean 'text/arithmetic'?"),
+        ("--env text/aritmetic --policy random",
+         "unknown environment 'text/aritmetic'; did you mean 'text/arithmetic'?"),
         ("--env text/arithmetic --policy random --env-kwargs high", "--env-kwargs high: write --env-kwargs key=value"),
-        ("--env text/arithmetic --policy random --env-kwargs hihg=1", "environment 'text/arithmetic' does not take these"),
+        ("--env text/arithmetic --policy random --env-kwargs hihg=1",
+         "environment 'text/arithmetic' does not take these"),
         ("--env text/arithmetic --policy random --temperature -1", "--temperature is at least 0, not -1"),
         ("--env text/arithmetic --policy hf", "policy 'hf' does not take these arguments"),
-        ("--env text/arithmetic --policy random --save /proc/x.json --episodes 1", "--save /proc/x.json: cannot be written"),
+        ("--env text/arithmetic --policy random --save /proc/x.json --episodes 1",
+         "--save /proc/x.json: cannot be written"),
         ("nope.yaml --policy random", "config nope.yaml: no such file"),
     ],
 )  # fmt: skip

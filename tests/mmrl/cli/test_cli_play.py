@@ -60,7 +60,8 @@ def test_max_turns_cuts(mmrl: Cli) -> None:
 
 def test_a_failing_environment_is_exit_code_1(mmrl: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
-        "from mmrl import SingleTurnEnv\nclass Bad(SingleTurnEnv):\n    def draw(self):\n        raise ValueError('no')\n"
+        "from mmrl import SingleTurnEnv\n"
+        "class Bad(SingleTurnEnv):\n    def draw(self):\n        raise ValueError('no')\n"
     )
     code, out, _ = mmrl("play", "--env", "bad.py:Bad", "--policy", "random")
     assert (code, out) == (1, "\nthe environment failed after 0 turns: ValueError: no\n")
@@ -101,7 +102,15 @@ def test_ctrl_c_reaches_a_person_at_the_prompt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "meant"),
-    [("3", "go forward"), ("4", "4"), ("0", "0"), ("turn", "turn"), ("TURN L", "turn left"), ("", ""), ("g", "go forward")],
+    [
+        ("3", "go forward"),
+        ("4", "4"),
+        ("0", "0"),
+        ("turn", "turn"),
+        ("TURN L", "turn left"),
+        ("", ""),
+        ("g", "go forward"),
+    ],
 )
 def test_what_a_person_means(line: str, meant: str) -> None:
     assert complete(line, ACTIONS) == meant

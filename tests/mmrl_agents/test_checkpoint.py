@@ -1,0 +1,93 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from learner_tools import llama, ragged
+
+from mmrl.config import LoraArgs, TrainingArgs
+from mmrl.errors import BadInput
+from mmrl_agents import checkpoint
+from mmrl_agents.checkpoint import Progress
+from mmrl_agents.learner import Learner
+from mmrl_agents.models import find_model, load_model, load_tokenizer
+from mmrl_agents.run import build_model
+
+PROGRESS = Progress(step=3, cursor=(4, 0), best=0.25, best_step=2, minutes=1.5)
+
+
+def build(folder: Path, lora: bool, kl: float = 0.0, bf16: bool = False) -> tuple[object, Learner]:
+    torch.manual_seed(0)
+    args = TrainingArgs(learning_rate=1e-2, lora=LoraArgs(r=2) if lora else None, lr_scheduler_type="linear",
+                        kl_coef=kl, bf16=bf16)  # fmt: skip
+    model, reference = build_model(find_model(str(folder)), args)
+    return model, Learner(model, args, 1.0, 10, reference)
+
+
+def state(learner: Learner) -> list[torch.Tensor]:
+    moments = [v for s in learner.optimizer.state_dict()["state"].values() for v in s.values()]
+    return [*learner.model.state_dict().values(), *moments]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_restored_learner_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path, lora: bool, bf16: bool) -> None:
+    model, learner = build(tiny, lora, bf16=bf16)
+    learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
+    torch.rand(7)
+    checkpoint.save(tmp_path / "c", model, load_tokenizer(find_model(str(tiny))), learner, PROGRESS)
+    noise = torch.rand(3)
+    rates = [learner.update(ragged(4), [-1.0, 1.0, 0.5, -0.5])["learning_rate"] for _ in range(2)]
+    other, twin = build(tiny, lora, bf16=bf16)
+    checkpoint.restore(tmp_path / "c", other, twin)
+    assert torch.equal(torch.rand(3), noise)
+    assert [twin.update(ragged(4), [-1.0, 1.0, 0.5, -0.5])["learning_rate"] for _ in range(2)] == rates
+    assert len(state(twin)) == len(state(learner))
+    assert all(torch.equal(a, b) for a, b in zip(state(learner), state(twin), strict=True))
+
+
+def test_progress_comes_back(tiny: Path, tmp_path: Path) -> None:
+    model, learner = build(tiny, False)
+    checkpoint.save(tmp_path / "c", model, load_tokenizer(find_model(str(tiny))), learner, PROGRESS)
+    assert checkpoint.load_progress(tmp_path / "c") == PROGRESS
+
+
+def test_no_checkpoint_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"is no checkpoint: it has no progress\.json"):
+        checkpoint.load_progress(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_bad_input(tiny: Path, tmp_path: Path) -> None:
+    model, learner = build(tiny, False)
+    checkpoint.save(tmp_path / "c", model, load_tokenizer(find_model(str(tiny))), learner, PROGRESS)
+    (tmp_path / "c" / "model.safetensors").unlink()
+    small = llama(num_hidden_layers=1, num_key_value_heads=4, vocab_size=262, dtype=torch.float32)
+    small.save_pretrained(tmp_path / "small")
+    shutil.copy(tmp_path / "small" / "model.safetensors", tmp_path / "c")
+    with pytest.raises(BadInput, match="the weights do not fit the model"):
+        checkpoint.restore(tmp_path / "c", model, learner)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_saved_policy_loads_with_plain_transformers(tiny: Path, tmp_path: Path, lora: bool) -> None:
+    model, learner = build(tiny, lora, kl=0.1)
+    learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
+    checkpoint.save_policy(tmp_path / "p", model, load_tokenizer(find_model(str(tiny))))
+    loaded, ids = load_model(find_model(str(tmp_path / "p"))), torch.tensor([[7, 8, 9]])
+    learner.model.eval()
+    assert torch.equal(loaded(input_ids=ids).logits, learner.model(input_ids=ids).logits)
+
+
+def test_a_saved_adapter_is_the_trained_one_alone(tiny: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """The frozen reference beside it is no part of the policy; and saving asks no hub about the base."""
+    model, _ = build(tiny, True)
+    checkpoint.save_policy(tmp_path / "first", model, load_tokenizer(find_model(str(tiny))))
+    again, learner = build(tmp_path / "first", True, kl=0.1)
+    learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
+    recwarn.clear()
+    learner.model.peft_config["default"].base_model_name_or_path = "mmrl/tiny"
+    checkpoint.save_policy(tmp_path / "second", again, load_tokenizer(find_model(str(tiny))))
+    assert [str(w.message) for w in recwarn if "config file" in str(w.message)] == []
+    names = {p.name for p in (tmp_path / "second").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
+    assert "ref" not in names

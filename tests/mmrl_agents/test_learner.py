@@ -1,0 +1,332 @@
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learner_tools import llama, lora, ragged, trajectory, turn
+from tiny_model import save_tiny_model
+from torch import Tensor
+
+from mmrl.config import LoraArgs, TrainingArgs
+from mmrl.trajectory import Trajectory
+from mmrl_agents.batch import MicroBatch, collate, segments_of, token_counts
+from mmrl_agents.learner import Learner
+from mmrl_agents.logprobs import Scorer
+from mmrl_agents.loss import NORMALISERS
+from mmrl_agents.models import find_model
+from mmrl_agents.reference import adapter_copy, adapter_off, frozen_copy
+from mmrl_agents.run import build_model
+
+ADVANTAGES = [1.5, -0.5, 0.0, 0.7, -1.2, 2.0, -0.1]
+
+
+def arguments(**changes: Any) -> TrainingArgs:
+    return TrainingArgs(
+        **{"learning_rate": 1e-3, "max_grad_norm": 1e9, "per_device_train_batch_size": 100, "weight_decay": 0.1,
+           **changes}
+    )  # fmt: skip
+
+
+def learner(model: Any, reference: Any = None, **changes: Any) -> Learner:
+    return Learner(model, arguments(**changes), 0.8, 10, reference, budget=20)
+
+
+def gradients(made: Learner) -> list[list[Tensor]]:
+    """Filled with the gradients that each optimiser step sees."""
+    seen: list[list[Tensor]] = []
+    made.optimizer.register_step_pre_hook(
+        lambda *_: seen.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in made.parameters])
+    )
+    return seen
+
+
+def scored(model: Any, trajectories: list[Trajectory], temperature: float = 0.8) -> list[Trajectory]:
+    """The trajectories with the log-probabilities that the model itself gives."""
+    out: list[Trajectory] = []
+    for t in trajectories:
+        turns = []
+        for u in t.turns:
+            ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
+            mask = torch.tensor([[i >= len(u.prompt_ids) - 1 for i in range(ids.shape[1] - 1)]])
+            mu = Scorer(model.eval(), temperature)(ids, mask)[0][mask]
+            turns.append(dataclasses.replace(u, logprobs=tuple(mu.tolist())))
+        out.append(dataclasses.replace(t, turns=tuple(turns)))
+    return out
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[n], b[n]) for n in a)
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.2])
+@pytest.mark.parametrize("loss_type", NORMALISERS)
+def test_accumulation_does_not_change_the_gradient(loss_type: str, kl_coef: float) -> None:
+    results = []
+    for rows, tokens in ((100, 10**6), (1, 10**6), (3, 10**6), (100, 40)):
+        model = llama()
+        reference = frozen_copy(llama(seed=1)) if kl_coef else None
+        made = learner(model, reference, loss_type=loss_type, kl_coef=kl_coef, per_device_train_batch_size=rows,
+                       max_tokens_per_micro_batch=tokens)  # fmt: skip
+        seen = gradients(made)
+        metrics = made.update(ragged(7), ADVANTAGES)
+        assert metrics["update/not_finite"] == 0.0
+        results.append((seen[0], metrics))
+    whole, whole_metrics = results[0]
+    assert max(float(g.abs().max()) for g in whole) > 1e-3
+    for split, metrics in results[1:]:
+        torch.testing.assert_close(split, whole, rtol=0, atol=1e-10)
+        for key in ("loss", "kl", "clip_share", "mismatch_kl", "effective_sample", "entropy", "tokens"):
+            assert metrics[key] == pytest.approx(whole_metrics[key], abs=1e-10), key
+
+
+def test_accumulation_does_not_change_the_imitation_gradient() -> None:
+    segments = [s for i, t in enumerate(ragged(7)) for s in segments_of(t, i)]
+    grads = []
+    for rows in (100, 1, 3):
+        made = learner(llama(), per_device_train_batch_size=rows)
+        seen = gradients(made)
+        made.imitate(segments)
+        grads.append(seen[0])
+    for split in grads[1:]:
+        torch.testing.assert_close(split, grads[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("loss_type", NORMALISERS)
+def test_gradient_is_the_policy_gradient_written_out(loss_type: str) -> None:
+    """On-policy with w = 1: -sum over tokens of weight * A * grad log pi, straight from the model's logits."""
+    model, made = llama(), learner(llama(), loss_type=loss_type)
+    trajectories, seen = scored(made.model, ragged(7)), gradients(made)
+    made.update(trajectories, ADVANTAGES)
+    counts = [sum(len(u.token_ids) for u in t.turns) for t in trajectories]
+    total = torch.zeros((), dtype=torch.float64)
+    for t, a, n in zip(trajectories, ADVANTAGES, counts, strict=True):
+        norm = {"grpo": 7 * n, "dapo": sum(counts), "dr_grpo": 7 * 20}[loss_type]
+        for u in t.turns:
+            ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
+            logp = torch.log_softmax(model(input_ids=ids).logits[0, :-1] / 0.8, -1)
+            sampled = logp[torch.arange(ids.shape[1] - 1), ids[0, 1:]][len(u.prompt_ids) - 1 :]
+            total = total - a * sampled.sum() / norm
+    expected = torch.autograd.grad(total, list(model.parameters()))
+    for mine, theirs in zip(seen[0], expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)  # weights and advantages travel in float32
+
+
+@pytest.mark.parametrize("order", [[6, 5, 4, 3, 2, 1, 0], [2, 0, 1, 5, 6, 3, 4]])
+def test_the_order_of_the_trajectories_changes_nothing(order: list[int]) -> None:
+    after = []
+    for places in (list(range(7)), order):
+        made = learner(llama(), num_iterations=2)
+        trajectories = ragged(7)
+        made.update([trajectories[i] for i in places], [ADVANTAGES[i] for i in places])
+        after.append(weights(made.model))
+    for name in after[0]:
+        torch.testing.assert_close(after[0][name], after[1][name], rtol=0, atol=1e-12)
+
+
+def test_each_trajectory_gets_its_own_advantage() -> None:
+    """With one advantage that is not 0 the gradient is that of this trajectory alone."""
+    for i in range(7):
+        made = learner(llama(), loss_type="dr_grpo")
+        seen = gradients(made)
+        made.update(ragged(7), [float(i == j) for j in range(7)])
+        alone = learner(llama(), loss_type="dr_grpo")
+        lone = gradients(alone)
+        alone.update([ragged(7)[i]], [1.0])
+        torch.testing.assert_close(seen[0], [g / 7 for g in lone[0]], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", ["full", "lora"])
+def test_the_ratio_is_exactly_1_before_the_first_step(wrap: str) -> None:
+    """Dropout included: the second iteration of a step that moved nothing compares old with new log-probabilities."""
+    model = llama(dtype=torch.float32, attention_dropout=0.3) if wrap == "full" else (
+        lora(llama(dtype=torch.float32), dropout=0.5, trained=True))  # fmt: skip
+    model.train()
+    made = learner(model, num_iterations=2, learning_rate=1e-300, weight_decay=0.0, per_device_train_batch_size=3)
+    metrics = made.update(scored(model, ragged(7)), ADVANTAGES)
+    assert metrics["ratio_deviation"] == 0.0
+    assert metrics["clip_share"] == 0.0
+    assert metrics["mismatch_kl"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_further_iterations_compare_with_the_log_probabilities_before_the_first() -> None:
+    made = learner(llama(), num_iterations=2, learning_rate=0.02, max_grad_norm=1.0)
+    twin = copy.deepcopy(made.model)
+    metrics = made.update(ragged(7), ADVANTAGES)
+    first = learner(llama(), num_iterations=1, learning_rate=0.02, max_grad_norm=1.0)
+    assert first.update(ragged(7), ADVANTAGES)["ratio_deviation"] == 0.0
+    batch = whole_batch(skip_zero=True)
+    old, between = (Scorer(m.eval(), 0.8)(batch.ids, batch.mask)[0].detach() for m in (twin, first.model))
+    deviation = float(((between - old).exp() - 1).abs()[batch.mask].max())
+    assert deviation > 0.01
+    assert metrics["ratio_deviation"] == pytest.approx(deviation, abs=1e-9)
+
+
+def whole_batch(skip_zero: bool = False) -> MicroBatch:
+    segments = [s for i, t in enumerate(ragged(7)) for s in segments_of(t, i) if ADVANTAGES[i] or not skip_zero]
+    return collate(segments, torch.tensor(ADVANTAGES).double(), token_counts(segments, 7).double())
+
+
+def kl_run(model: Any, reference: Any) -> tuple[float, float]:
+    made = learner(model, reference, kl_coef=0.1, learning_rate=0.01)
+    trajectories = scored(model, ragged(7))
+    return made.update(trajectories, ADVANTAGES)["kl"], made.update(trajectories, ADVANTAGES)["kl"]
+
+
+def check_enabled(model: Any) -> None:
+    """The adapter speaks and is trained; nothing else is."""
+    assert model.active_adapters == ["default"]
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        n for n, _ in model.named_parameters() if "lora_" in n and ".default." in n
+    }
+    ids = torch.tensor([[2, 3, 4]])
+    with torch.no_grad():
+        on = model(input_ids=ids).logits
+        with model.disable_adapter():
+            off = model(input_ids=ids).logits
+    assert not torch.allclose(on, off)
+
+
+def test_kl_is_0_before_the_first_step_for_a_frozen_copy() -> None:
+    model = llama(dtype=torch.float32)
+    first, second = kl_run(model, frozen_copy(model))
+    assert first == 0.0
+    assert second > 1e-5
+
+
+def test_kl_is_0_before_the_first_step_with_the_adapter_off() -> None:
+    model = lora(llama(dtype=torch.float32))
+    first, second = kl_run(model, adapter_off(model))
+    assert first == 0.0
+    assert second > 1e-5
+    check_enabled(model)
+
+
+def test_kl_is_0_before_the_first_step_for_a_copied_adapter(tmp_path: Path) -> None:
+    model = lora(llama(dtype=torch.float32), trained=True)
+    model.save_pretrained(tmp_path / "adapter")
+    reference = adapter_copy(model, str(tmp_path / "adapter"))
+    copied = {n: p.clone() for n, p in model.named_parameters() if ".ref." in n}
+    first, second = kl_run(model, reference)
+    assert first == 0.0
+    assert second > 1e-5
+    check_enabled(model)
+    assert copied
+    assert same(copied, weights(model))
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "adapter"])
+def test_the_reference_of_a_resumed_run_is_what_the_run_started_from(tmp_path: Path, kind: str) -> None:
+    base = save_tiny_model(tmp_path / "base")
+    start = base
+    if kind == "adapter":
+        model, _ = build_model(find_model(str(base)), arguments(lora=LoraArgs(r=2)))
+        with torch.no_grad():
+            [p.normal_() for n, p in model.named_parameters() if "lora_B" in n]
+        model.save_pretrained(tmp_path / "adapter")
+        start = tmp_path / "adapter"
+    args = arguments(kl_coef=0.1, lora=None if kind == "full" else LoraArgs(r=2))
+    model, reference = build_model(find_model(str(start)), args)
+    ids = torch.tensor([[7, 8, 9, 10]])
+    with torch.no_grad():
+        before = model.eval()(input_ids=ids).logits
+        for p in model.parameters():  # as a checkpoint would
+            if p.requires_grad:
+                p.add_(0.05)
+        after = model(input_ids=ids).logits
+        assert reference is not None
+        with reference() as referee:
+            held = referee(input_ids=ids).logits
+        again = model(input_ids=ids).logits
+    assert torch.equal(held, before)
+    assert not torch.allclose(after, before)
+    assert torch.equal(again, after)
+
+
+def test_kl_coef_0_loads_no_reference(tmp_path: Path) -> None:
+    base = save_tiny_model(tmp_path / "base")
+    for adapter in (None, LoraArgs(r=2)):
+        assert build_model(find_model(str(base)), arguments(lora=adapter))[1] is None
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    made = learner(llama())
+    before = weights(made.model)
+    bad = [trajectory("t", [turn([2, 3], [4], [float("nan")])])]
+    metrics = made.update([*ragged(2), *bad], [1.0, -1.0, 0.5])
+    assert metrics["update/not_finite"] == 1.0
+    assert same(before, weights(made.model))
+    assert made.optimizer.state_dict()["state"] == {}
+    clean = learner(llama())
+    clean.scheduler.step()
+    assert made.update(ragged(2), [1.0, -1.0])["update/not_finite"] == 0.0
+    clean.update(ragged(2), [1.0, -1.0])
+    assert same(weights(made.model), weights(clean.model))
+
+
+def test_a_batch_without_spread_is_skipped() -> None:
+    made = learner(llama())
+    before = weights(made.model)
+    assert made.update(ragged(3), [0.0, 0.0, 0.0]) == {"update/skipped": 1.0}
+    assert made.update([], []) == {"update/skipped": 1.0}
+    assert same(before, weights(made.model))
+
+
+def test_a_batch_without_spread_is_pulled_by_kl() -> None:
+    made = learner(llama(), frozen_copy(llama(seed=1)), kl_coef=0.1)
+    before = weights(made.model)
+    assert "update/skipped" not in made.update(ragged(3), [0.0, 0.0, 0.0])
+    assert not same(before, weights(made.model))
+
+
+def test_trajectories_without_advantage_count_in_the_normaliser() -> None:
+    made, other = learner(llama(), loss_type="grpo"), learner(llama(), loss_type="grpo")
+    seen, lone = gradients(made), gradients(other)
+    made.update(ragged(3), [1.0, 0.0, 0.0])
+    other.update(ragged(1), [1.0])
+    torch.testing.assert_close([3 * g for g in seen[0]], lone[0], rtol=0, atol=1e-5)
+
+
+def test_a_mismatch_names_the_trajectory() -> None:
+    bad = trajectory("s000007-00001", [turn([2, 3], [4, 5], [-1.0])])
+    with pytest.raises(ValueError, match="trajectory s000007-00001, turn 0"):
+        learner(llama()).update([bad], [1.0])
+
+
+def test_gradient_is_clipped_to_the_norm() -> None:
+    made = learner(llama(), max_grad_norm=1e-3)
+    seen = gradients(made)
+    assert made.update(ragged(7), ADVANTAGES)["grad_norm"] > 1e-3
+    norm = torch.stack([g.norm() for g in seen[0]]).norm()
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_warm_up_and_decay_of_the_learning_rate() -> None:
+    made = Learner(llama(), arguments(lr_scheduler_type="linear", warmup_steps=2), 1.0, 6)
+    rates = [made.update(ragged(2), [1.0, -1.0])["learning_rate"] for _ in range(6)]
+    assert rates == pytest.approx([0.0, 5e-4, 1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    ratio = Learner(llama(), arguments(warmup_ratio=0.5), 1.0, 4)
+    rates = [ratio.update(ragged(2), [1.0, -1.0])["learning_rate"] for _ in range(4)]
+    assert rates == pytest.approx([0.0, 5e-4, 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize("adapter", [None, LoraArgs(r=2)])
+def test_gradient_checkpointing_saves_activations_and_changes_nothing(tmp_path: Path, adapter: LoraArgs | None) -> None:
+    base, grads, runs = save_tiny_model(tmp_path / "base"), [], []
+    for on in (False, True):
+        torch.manual_seed(0)
+        model, _ = build_model(find_model(str(base)), arguments(gradient_checkpointing=on, lora=adapter))
+        made, calls = learner(model, per_device_train_batch_size=3), list[int]()
+        layer = next(m for m in model.modules() if type(m).__name__ == "LlamaMLP")
+        layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        seen = gradients(made)
+        made.update(ragged(3), [1.0, -1.0, 0.5])
+        grads.append(seen[0])
+        runs.append(len(calls))
+    torch.testing.assert_close(grads[1], grads[0], rtol=0, atol=1e-6)
+    assert runs[1] > runs[0]  # the backward pass ran the layer again

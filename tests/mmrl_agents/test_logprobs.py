@@ -1,0 +1,115 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from learner_tools import VOCAB, llama, lora, ragged
+from torch import Tensor
+
+from mmrl_agents.batch import MicroBatch, collate, segments_of
+from mmrl_agents.logprobs import Scorer
+
+BIGRAM = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25], [0.05, 0.9, 0.05]], dtype=torch.float64)
+"""P(next | this) of three tokens."""
+
+
+def bigram() -> Any:
+    """A Llama without layers whose next token depends on this one as in BIGRAM."""
+    model = llama(vocab_size=3, hidden_size=3, num_hidden_layers=0, num_attention_heads=1, num_key_value_heads=1,
+                  rms_norm_eps=0.0, tie_word_embeddings=False)  # fmt: skip
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(3))
+        model.lm_head.weight.copy_(BIGRAM.log().T / 3**0.5)  # the norm of a unit vector of three has length sqrt(3)
+    return model
+
+
+def test_a_log_probability_is_that_of_the_next_id() -> None:
+    ids, mask = torch.tensor([[0, 2, 1, 0]]), torch.tensor([[True, True, True]])
+    out, entropy = Scorer(bigram(), 1.0)(ids, mask)
+    assert out.exp().tolist()[0] == pytest.approx([0.7, 0.9, 0.5], abs=1e-7)  # Llama's norm computes in float32
+    by_hand = -(BIGRAM[[0, 2, 1]] * BIGRAM[[0, 2, 1]].log()).sum(-1).mean()
+    assert float(entropy) == pytest.approx(float(by_hand), abs=1e-7)
+
+
+def test_positions_outside_the_mask_are_0() -> None:
+    out, _ = Scorer(bigram(), 1.0)(torch.tensor([[0, 2, 1, 0]]), torch.tensor([[False, True, False]]))
+    first, second, third = out.tolist()[0]
+    assert (first, third) == (0.0, 0.0)
+    assert math.exp(second) == pytest.approx(0.9, abs=1e-7)
+
+
+def test_temperature_divides_the_logits() -> None:
+    out, _ = Scorer(bigram(), 0.5)(torch.tensor([[0, 2]]), torch.tensor([[True]]))
+    assert math.exp(out.tolist()[0][0]) == pytest.approx(0.49 / (0.01 + 0.04 + 0.49), abs=1e-7)
+
+
+def test_nothing_masked_gives_nothing() -> None:
+    out, entropy = Scorer(bigram(), 1.0)(torch.tensor([[0, 2]]), torch.tensor([[False]]))
+    assert (out.tolist(), float(entropy)) == ([[0.0]], 0.0)
+
+
+def batch() -> MicroBatch:
+    parts = [s for i, t in enumerate(ragged(5)) for s in segments_of(t, i)]
+    return collate(parts, torch.zeros(5).double(), torch.ones(5).double())
+
+
+def gradient(model: Any, ids: Tensor, mask: Tensor, row: int) -> tuple[Tensor, list[Tensor]]:
+    out, _ = Scorer(model, 0.6)(ids, mask)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return out[row].detach(), list(torch.autograd.grad(out[row].sum(), trained))
+
+
+def test_a_row_alone_equals_the_row_in_a_padded_batch() -> None:
+    model, b = llama(), batch()
+    lengths = [len(s.ids) for i, t in enumerate(ragged(5)) for s in segments_of(t, i)]
+    assert len(set(lengths)) > 3
+    for row, n in enumerate(lengths):
+        together, grad = gradient(model, b.ids, b.mask, row)
+        alone, lone = gradient(model, b.ids[row : row + 1, :n], b.mask[row : row + 1, : n - 1], 0)
+        torch.testing.assert_close(together[: n - 1], alone, rtol=0, atol=1e-12)
+        torch.testing.assert_close(grad, lone, rtol=0, atol=1e-10)
+
+
+def test_neighbours_and_padding_change_nothing() -> None:
+    model, b = llama(), batch()
+    row = int(b.mask.sum(1).argmin())
+    n = int((b.ids[row] != 0).sum())
+    before, grad = gradient(model, b.ids, b.mask, row)
+    poisoned = torch.full_like(b.ids, VOCAB - 1)
+    poisoned[row, :n] = b.ids[row, :n]
+    assert n < b.ids.shape[1]
+    after, poisoned_grad = gradient(model, poisoned, b.mask, row)
+    torch.testing.assert_close(before, after, rtol=0, atol=1e-13)
+    torch.testing.assert_close(grad, poisoned_grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: lora(m, trained=True)], ids=["full", "lora"])
+def test_the_head_on_masked_positions_equals_the_whole_model(wrap: Any) -> None:
+    model, b = wrap(llama()), batch()
+    split, whole = Scorer(model, 0.7), Scorer(model, 0.7)
+    whole._split = False
+    out, entropy = split(b.ids, b.mask)
+    assert split._split is True
+    other, other_entropy = whole(b.ids, b.mask)
+    torch.testing.assert_close(out, other, rtol=0, atol=1e-12)
+    torch.testing.assert_close(entropy, other_entropy, rtol=0, atol=1e-12)
+    logits = model(input_ids=b.ids[:, :-1]).logits / 0.7
+    full = torch.log_softmax(logits, -1).gather(-1, b.ids[:, 1:, None])[..., 0]
+    torch.testing.assert_close(out, torch.where(b.mask, full, 0.0), rtol=0, atol=1e-12)
+
+
+def test_a_model_that_caps_its_logits_goes_whole_however_small_they_are() -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(
+        Gemma2Config(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8,
+                     num_attention_heads=4, num_key_value_heads=2, initializer_range=1e-3, pad_token_id=0)
+    ).eval()  # fmt: skip
+    b, scorer = batch(), Scorer(model, 1.0)
+    scorer(b.ids, b.mask)
+    assert scorer._split is False
+    with torch.no_grad():  # after some training the cap matters
+        model.model.embed_tokens.weight.mul_(4000)
+        full = torch.log_softmax(model(input_ids=b.ids[:, :-1]).logits, -1).gather(-1, b.ids[:, 1:, None])[..., 0]
+    torch.testing.assert_close(scorer(b.ids, b.mask)[0], torch.where(b.mask, full, 0.0), rtol=0, atol=1e-5)

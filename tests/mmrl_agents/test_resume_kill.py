@@ -1,0 +1,90 @@
+"""``kill -9`` at any moment, then ``--resume``: the final weights are those of a run that nothing disturbed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from learner_tools import run_config
+from safetensors.torch import load_file
+
+from mmrl.store import RunStore
+
+DRIVER = '''
+"""mmrl's command line, which kills itself (SIGKILL) just before the rename that ends with argv[1]."""
+import os, signal, sys
+from mmrl.cli.main import main
+
+def deadly(rename):
+    def wrapped(old, new):
+        if str(new).endswith(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(old, new)
+    return wrapped
+
+if sys.argv[1] != "never":
+    os.rename, os.replace = deadly(os.rename), deadly(os.replace)
+sys.exit(main(sys.argv[2:]))
+'''
+
+
+def start(folder: Path, name: str, kill_at: str, *words: str) -> "subprocess.Popen[bytes]":
+    (folder / "driver.py").write_text(DRIVER)
+    log = (folder / "log.txt").open("ab")
+    command = [sys.executable, str(folder / "driver.py"), kill_at, "train", str(folder / f"{name}.yaml"), *words]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+
+
+def finish(process: "subprocess.Popen[bytes]", folder: Path, code: int) -> None:
+    assert process.wait(timeout=300) == code, (folder / "log.txt").read_text()[-3000:]
+
+
+def leftovers(root: Path) -> list[str]:
+    return [p.name for p in root.rglob(".*") if p.name.endswith((".tmp", ".old"))]
+
+
+def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path: Path) -> None:
+    lora = {"max_steps": 5, "lora": {"r": 2}, "kl_coef": 0.05}
+    whole = run_config(tmp_path, "whole", training_args=lora).output_dir
+    killed = run_config(tmp_path, "killed", training_args=lora).output_dir
+    undisturbed = start(tmp_path, "whole", "never")
+
+    # 1. From outside, as soon as the first line of metrics is there.
+    process = start(tmp_path, "killed", "never")
+    while not (killed / "metrics.jsonl").exists() or not (killed / "metrics.jsonl").read_bytes().endswith(b"\n"):
+        assert process.poll() is None, (tmp_path / "log.txt").read_text()[-3000:]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    finish(process, tmp_path, -signal.SIGKILL)
+
+    # 2. While the rollouts of step 3 are written: the file lies there under its temporary name.
+    finish(start(tmp_path, "killed", "step-000003.parquet", "--resume"), tmp_path, -signal.SIGKILL)
+    assert [n for n, _ in RunStore(killed).checkpoints()][-1] == 2
+    assert any("step-000003" in name for name in leftovers(killed))
+
+    # 3. While the checkpoint of step 4 is written, its metrics already being there.
+    finish(start(tmp_path, "killed", "checkpoints/step-4", "--resume"), tmp_path, -signal.SIGKILL)
+    assert [n for n, _ in RunStore(killed).checkpoints()][-1] == 3
+    assert [m["step"] for m in RunStore(killed).metrics()] == [1, 2, 3, 4]
+    assert any("step-4" in name for name in leftovers(killed))
+
+    finish(start(tmp_path, "killed", "never", "--resume"), tmp_path, 0)
+    finish(undisturbed, tmp_path, 0)
+    assert leftovers(killed) == []
+    for folder in ("final", "checkpoints/step-5"):
+        a, b = (load_file(root / folder / "adapter_model.safetensors") for root in (whole, killed))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[n], b[n]) for n in a)
+    states = [torch.load(r / "checkpoints/step-5/learner.pt", weights_only=True) for r in (whole, killed)]
+    assert torch.equal(states[0]["rng"], states[1]["rng"])
+    for mine, theirs in zip(*(s["optimizer"]["state"].values() for s in states), strict=True):
+        assert all(torch.equal(mine[k], theirs[k]) for k in mine)
+    metrics = [
+        [{k: v for k, v in m.items() if "time/" not in k} for m in RunStore(root).metrics()] for root in (whole, killed)
+    ]
+    assert metrics[0] == metrics[1]
+    assert [m["step"] for m in metrics[0]] == [1, 2, 3, 4, 5]
+    assert len(list((killed / "rollouts").glob("*.parquet"))) == 5

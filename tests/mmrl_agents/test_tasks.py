@@ -1,0 +1,78 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from learner_tools import run_config
+
+from mmrl.config import Config, EnvironmentConfig, Seeds
+from mmrl.errors import BadInput
+from mmrl_agents.tasks import Plan, plan, step_specs, task_seed
+
+
+def config(environments: list[dict[str, Any]], **args: Any) -> Config:
+    return Config.model_validate(
+        {"train_type": "GRPO", "model_id": "m", "environments": environments, "training_args": args}
+    )
+
+
+ONE = [{"id": "a"}]
+MIX = [{"id": "a", "weight": 3.0, "seeds": {"start": 10, "count": 4}}, {"id": "b", "kwargs": {"k": 1}}]
+
+
+def test_plan_cuts_the_batch_into_groups() -> None:
+    sizes = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 4, "num_generations": 8}
+    assert plan(config(ONE, max_steps=5, **sizes)) == Plan(groups=3, size=8, steps=5)
+    assert plan(config(ONE, num_train_epochs=1.5, **sizes)) == Plan(3, 8, 500)
+    assert plan(config(MIX, **sizes)) == Plan(3, 8, round(1004 / 3))
+    assert plan(config([{"id": "a", "seeds": {"count": 1}}], **sizes)).steps == 1
+
+
+def test_a_batch_of_broken_groups_is_bad_input() -> None:
+    with pytest.raises(BadInput, match=r"is 12, which must be a multiple of num_generations \(8\)"):
+        plan(config(ONE, per_device_train_batch_size=12, num_generations=8))
+
+
+def test_a_group_shares_environment_and_seed_and_nothing_shares_noise() -> None:
+    c, sizes = config(MIX, seed=5), Plan(6, 4, 10)
+    specs, cursor = step_specs(c, sizes, 3, (0, 0))
+    assert len(specs) == 24
+    for g in range(6):
+        group = specs[4 * g : 4 * g + 4]
+        assert len({(s.env_id, s.seed, s.group) for s in group}) == 1
+    assert len({s.id for s in specs}) == len({s.key for s in specs}) == 24
+    assert len({s.group for s in specs}) == 6
+    assert specs == sorted(specs, key=lambda s: s.id)
+    assert sum(cursor) == 6
+    assert {s.env_id: dict(s.kwargs) for s in specs} == {"a": {}, "b": {"k": 1}}
+    other, _ = step_specs(c, sizes, 4, (0, 0))
+    assert not {s.key for s in specs} & {s.key for s in other}
+    assert not {s.group for s in specs} & {s.group for s in other}
+
+
+def test_specs_are_a_function_of_config_step_and_cursor() -> None:
+    c = config(MIX)
+    assert step_specs(c, Plan(3, 2, 9), 2, (1, 7)) == step_specs(c, Plan(3, 2, 9), 2, (1, 7))
+
+
+def test_the_cursor_walks_through_the_tasks_and_around() -> None:
+    c, cursor, seeds = config([{"id": "a", "seeds": {"start": 10, "count": 4}}]), [0], []
+    for step in range(1, 4):
+        specs, cursor = step_specs(c, Plan(2, 2, 9), step, cursor)
+        seeds += [s.seed for s in specs][::2]
+    assert (seeds, cursor) == ([10, 11, 12, 13, 10, 11], [6])
+    assert task_seed(EnvironmentConfig(id="a", seeds=Seeds(start=7)), 10**6) == 7 + 10**6
+
+
+def test_weights_are_shares_of_the_tasks() -> None:
+    c, cursor = config(MIX), [0, 0]
+    for step in range(1, 51):
+        _, cursor = step_specs(c, Plan(8, 2, 50), step, cursor)
+    assert sum(cursor) == 400
+    assert cursor[0] == pytest.approx(300, abs=30)
+
+
+def test_training_seeds_never_meet_the_held_out_ones(tmp_path: Path) -> None:
+    c = run_config(tmp_path).config
+    first = min(s.seed for s in step_specs(c, plan(c), 1, (0,))[0])
+    assert first > c.eval.seed + c.eval.episodes
+    assert first > c.eval.final_seed + c.eval.final_episodes
