@@ -53,6 +53,12 @@ def _check_seeds(loaded: LoadedConfig) -> None:
     """Refuse to evaluate on seeds that are trained on."""
     config = loaded.config
     held_out = [(config.eval.seed, config.eval.episodes), (config.eval.final_seed, config.eval.final_episodes)]
+    (chosen, many), (final, last_many) = held_out
+    if many and last_many and chosen < final + last_many and final < chosen + many:
+        raise BadInput(
+            f"{loaded.where('eval')}: the best checkpoint is chosen on seeds {chosen}-{chosen + many - 1} and reported "
+            f"on {final}-{final + last_many - 1}, which overlap; move eval.seed or eval.final_seed"
+        )
     for i, env in enumerate(config.environments):
         last = float("inf") if env.seeds.count is None else env.seeds.start + env.seeds.count - 1
         for first, count in held_out:

@@ -109,9 +109,12 @@ class GymTextEnv(Env):
 
     Attributes:
         instructions: the system message: the task and the actions that :meth:`parse` understands.
+        patience: after so many answers that are no action the episode is truncated; without it, a policy that
+            never names one would go on for ever, since the wrapped environment's own limit counts its steps alone.
     """
 
     instructions: ClassVar[str] = ""
+    patience: ClassVar[int] = 64
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - as in Env
 
     def __init__(self, env: str | gymnasium.Env[Any, Any], **kwargs: Any) -> None:
@@ -122,6 +125,7 @@ class GymTextEnv(Env):
         self.env = env
         self.render_mode = env.render_mode
         self._last: Content = ()
+        self._misses = 0
 
     @abstractmethod
     def describe(self, observation: Any, info: dict[str, Any]) -> str | Part | Sequence[Part]:
@@ -143,7 +147,7 @@ class GymTextEnv(Env):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         observation, info = self.env.reset(seed=seed, options=options)
-        self._last = as_content(self.describe(observation, info))
+        self._last, self._misses = as_content(self.describe(observation, info)), 0
         head = (Message("system", (Text(self.instructions),)),) if self.instructions else ()
         sample = Sample(f"seed-{seed}", (*head, Message("user", self._last)))
         return self._last, {**info, "sample": sample}
@@ -153,7 +157,10 @@ class GymTextEnv(Env):
         parsed = self.parse(action)
         if parsed is None:
             complaint = Text(f"Invalid action: {action[:80]!r}. {self.instructions}")
-            return (complaint, *self._last), 0.0, False, False, {"valid_action": False, "action_cost": 1.0}
+            self._misses += 1
+            given_up = self._misses >= self.patience
+            out = {"valid_action": False, "action_cost": 1.0, **({"success": False} if given_up else {})}
+            return (complaint, *self._last), 0.0, False, given_up, out
         observation, reward, terminated, truncated, info = self.env.step(parsed)
         self._last = as_content(self.describe(observation, info))
         out = {**info, "valid_action": True, "action_cost": 1.0}

@@ -78,6 +78,9 @@ async def run_episode(spec: EpisodeSpec, env: Env, submit: Submit, limits: Episo
         state.begin(observation, info)
         while not state.done:
             completion = await submit(state.request(env, limits.window))
+            if completion.error is not None:
+                state.error = completion.error
+                break
             if completion.finish_reason == "context":
                 state.truncated = True
                 break

@@ -12,6 +12,9 @@ from mmrl.policy import Policy
 from mmrl.rollout import OnDone, Scheduler
 from mmrl.trajectory import Trajectory
 
+NOISE_EVAL = 0
+"""First number of evaluation's noise keys; training takes others."""
+
 
 @dataclass(frozen=True)
 class EvalResult:
@@ -83,7 +86,7 @@ def summarise(env_id: str, seeds: Sequence[int], trajectories: Sequence[Trajecto
 
 
 async def evaluate(env_id: str, kwargs: Mapping[str, Any], policy: Policy, seeds: Sequence[int], scheduler: Scheduler,
-                   noise: int = 0, on_done: OnDone | None = None) -> tuple[EvalResult, list[Trajectory]]:
+                   on_done: OnDone | None = None) -> tuple[EvalResult, list[Trajectory]]:
     """Run one episode a seed and summarise them.
 
     Args:
@@ -92,9 +95,8 @@ async def evaluate(env_id: str, kwargs: Mapping[str, Any], policy: Policy, seeds
         policy: who acts.
         seeds: held-out seeds.
         scheduler: limits and batching.
-        noise: seed of the policy's sampling noise.
         on_done: called as episodes end.
     """
-    specs = [EpisodeSpec(f"{i:06d}", env_id, s, f"{env_id}#{s}", (noise, s), kwargs) for i, s in enumerate(seeds)]
+    specs = [EpisodeSpec(f"{i:06d}", env_id, s, f"{env_id}#{s}", (NOISE_EVAL, s), kwargs) for i, s in enumerate(seeds)]
     trajectories = await scheduler.run(specs, policy, None, on_done)
     return summarise(env_id, seeds, trajectories), trajectories

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import gymnasium
+
 from mmrl.env import Env
 from mmrl.errors import BadInput
 from mmrl.registry import find_env
@@ -25,6 +27,10 @@ def make(env_id: str, **kwargs: Any) -> Env:
         env: Any = factory(**kwargs)
     except TypeError as error:
         raise BadInput(f"environment '{env_id}' does not take these arguments: {error}") from error
+    except BadInput:
+        raise
+    except (ValueError, OSError, ImportError, gymnasium.error.Error) as error:
+        raise BadInput(f"environment '{env_id}' cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(env, Env):
         raise BadInput(f"environment '{env_id}' made a {type(env).__name__}; it must be an mmrl.Env")
     return env

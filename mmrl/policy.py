@@ -49,6 +49,8 @@ class Completion:
         logprobs: log-probability of each sampled id under the sampling distribution (temperature included).
         finish_reason: ``"stop"`` (end of turn), ``"length"`` (token limit) or ``"context"`` (no room left).
         version: how many updates the weights had seen.
+        error: why there is no answer to this one request (the environment's expert gave up); it ends the episode
+            as an error.  A policy that fails altogether raises instead.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Completion:
     logprobs: tuple[float, ...] = ()
     finish_reason: FinishReason = "stop"
     version: int = 0
+    error: str | None = None
 
 
 @runtime_checkable

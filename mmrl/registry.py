@@ -10,10 +10,12 @@ import importlib
 import importlib.util
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from mmrl.env import Env, EnvFamily
@@ -31,7 +33,7 @@ class Registry:
     Attributes:
         kind: what is registered, for messages ("plugin", "policy", ...).
         group: the entry point group that is searched.
-        base: folder that relative ``file.py:Class`` references start from, beside the working folder.
+        local: what was registered in this process, by name.
     """
 
     kind: str
@@ -96,22 +98,31 @@ def load_reference(kind: str, ref: str, known: Iterable[str], where: str = "") -
     return getattr(module, match["name"])
 
 
-def _load_file(path: Path, what: str) -> Any:
-    """Import a file afresh, so that an edited file counts at once."""
+_loading = threading.RLock()
+_loaded: dict[Path, tuple[bytes, ModuleType]] = {}
+
+
+def _load_file(path: Path, what: str) -> ModuleType:
+    """Import a file, once for each content: an edited file counts at once, many episodes share one module."""
     if not path.is_file():
         raise BadInput(f"{what}: no file {path} (looked from {Path.cwd()})")
-    name = f"mmrl_user_{path.stem}_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        # Not spec.loader.exec_module: its byte code cache overlooks an edit of equal size within one second.
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except Exception as error:
-        del sys.modules[name]
-        raise BadInput(f"{what}: {path} fails to import: {type(error).__name__}: {error}") from error
-    return module
+    with _loading:
+        source, key = path.read_bytes(), path.resolve()
+        if key in _loaded and _loaded[key][0] == source:
+            return _loaded[key][1]
+        name = f"mmrl_user_{path.stem}_{abs(hash(key))}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            # Not spec.loader.exec_module: its byte code cache overlooks an edit of equal size within one second.
+            exec(compile(source, str(path), "exec"), module.__dict__)
+        except Exception as error:
+            del sys.modules[name]
+            raise BadInput(f"{what}: {path} fails to import: {type(error).__name__}: {error}") from error
+        _loaded[key] = (source, module)
+        return module
 
 
 ENVS = Registry("environment", "mmrl.envs")
@@ -135,6 +146,9 @@ def find_env(env_id: str, where: str = "") -> Callable[..., Env]:
     Raises:
         BadInput: naming the id, its place and the nearest known id.
     """
+    if ":" in env_id and env_id not in ENVS.names():
+        # A reference: no family is asked, so that none is imported, or can fail, for it.
+        return load_reference("environment", env_id, (), where)
     head = env_id.partition("/")[0]
     families = [ENVS.get(head)] if head in ENVS.names() else [ENVS.get(n) for n in ENVS.names()]
     for found in families:
@@ -143,4 +157,4 @@ def find_env(env_id: str, where: str = "") -> Callable[..., Env]:
             return lambda **kwargs: family.make(env_id, **kwargs)
     if env_id in ENVS.names() and not isinstance(ENVS.get(env_id), EnvFamily):
         return ENVS.get(env_id)
-    return load_reference("environment", env_id, env_ids() if ":" not in env_id else (), where)
+    return load_reference("environment", env_id, env_ids(), where)

@@ -180,7 +180,7 @@ def build_plugin(config: PluginConfig, where: str = "") -> RewardPlugin:
             plugin = found(**config.kwargs)
         except TypeError as error:
             raise BadInput(f"{prefix}plugin '{config.name}' does not take these kwargs: {error}") from error
-        except BadInput as error:
+        except (ValueError, OSError, ImportError) as error:  # BadInput is a ValueError
             raise BadInput(f"{prefix}plugin '{config.name}': {error}") from error
     if not isinstance(plugin, RewardPlugin):
         plugin = _adopt(plugin)
@@ -246,9 +246,12 @@ def _checked(plugin: RewardPlugin, trajectories: Sequence[Trajectory]) -> list[S
 
 def _within(returned: Any, low: float, high: float, n_turns: int) -> Score:
     try:
-        score = as_score(returned)
-    except Exception as error:
+        return _judged(as_score(returned), low, high, n_turns)
+    except Exception as error:  # a Score whose value or turns are no numbers among them
         return Score.failed(f"score() returned {returned!r:.80}: {error}")
+
+
+def _judged(score: Score, low: float, high: float, n_turns: int) -> Score:
     if not score.valid:
         return score
     if score.turns is not None and (len(score.turns) != n_turns or not all(map(math.isfinite, score.turns))):

@@ -26,6 +26,7 @@ from mmrl.make import make
 from mmrl.policy import Policy
 from mmrl.reward import PluginConfig, RewardSuite
 from mmrl.sample import Sample
+from mmrl.scoring import Scoring
 from mmrl.trajectory import Trajectory
 
 OnDone = Callable[[Trajectory], None]
@@ -55,29 +56,35 @@ class Scheduler:
             Exception: whatever the policy raised; an environment's or plugin's exception never ends the run.
         """
         queue = deque(enumerate(specs))
-        done: dict[int, Trajectory] = {}
+        finished: dict[int, Trajectory] = {}
         workers = min(self.concurrency, len(specs))
         batcher = Batcher(policy, workers, self.deterministic, self.max_batch)
-        with ThreadPoolExecutor(max(1, min(16, workers)), "mmrl-env") as pool:
+
+        def done(index: int, trajectory: Trajectory) -> None:
+            finished[index] = trajectory
+            if on_done is not None:
+                on_done(trajectory)
+
+        with (
+            ThreadPoolExecutor(max(1, min(16, workers)), "mmrl-env") as pool,
+            ThreadPoolExecutor(1, "mmrl-score") as thread,
+        ):
+            scoring = Scoring(suite, thread, done)
 
             async def work() -> None:
                 envs = _Envs(pool)
                 try:
                     while queue:
                         index, spec = queue.popleft()
-                        trajectory = await self._one(spec, envs, batcher, pool, suite)
-                        done[index] = trajectory
-                        if on_done is not None:
-                            on_done(trajectory)
+                        scoring.put(index, await self._one(spec, envs, batcher, pool))
                 finally:
                     batcher.leave()
                     await envs.close()
 
-            await _all([work() for _ in range(workers)], batcher.serve())
-        return [done[i] for i in range(len(specs))]
+            await _all([work() for _ in range(workers)], [batcher.serve(), scoring.serve()], scoring.drain())
+        return [finished[i] for i in range(len(specs))]
 
-    async def _one(self, spec: EpisodeSpec, envs: _Envs, batcher: Batcher, pool: Executor,
-                   suite: RewardSuite | None) -> Trajectory:
+    async def _one(self, spec: EpisodeSpec, envs: _Envs, batcher: Batcher, pool: Executor) -> Trajectory:
         try:
             env = await envs.get(spec)
         except Exception as error:
@@ -86,10 +93,7 @@ class Scheduler:
         trajectory = await run_episode(spec, env, batcher.submit, self.limits, pool)
         if trajectory.error is not None:
             await envs.drop(spec)
-        if suite is None or trajectory.error is not None:
-            return trajectory
-        records = await asyncio.get_running_loop().run_in_executor(pool, suite.score, [trajectory])
-        return dataclasses.replace(trajectory, record=records[0])
+        return trajectory
 
 
 class _Envs:
@@ -122,20 +126,22 @@ def _env_key(spec: EpisodeSpec) -> str:
     return json.dumps([spec.env_id, dict(spec.kwargs)], sort_keys=True, default=repr)
 
 
-async def _all(workers: Sequence[Coroutine[Any, Any, None]], server: Coroutine[Any, Any, None]) -> None:
-    """Run the workers to their end beside the server; the first failure cancels the rest."""
-    serving = asyncio.create_task(server)
+async def _all(workers: Sequence[Coroutine[Any, Any, None]], servers: Sequence[Coroutine[Any, Any, None]],
+               last: Coroutine[Any, Any, None]) -> None:
+    """Run the workers and then ``last`` to their end beside the servers; the first failure of any cancels the rest."""
     try:
         async with asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(worker)
+            serving = [group.create_task(server) for server in servers]
+            working = [group.create_task(worker) for worker in workers]
+            await asyncio.gather(*working)
+            await last
+            for task in serving:
+                task.cancel()
     except BaseExceptionGroup as failures:
         first = failures.exceptions[0]
-        raise (first.cause if isinstance(first, PolicyError) else first) from first
+        raise (first.cause if isinstance(first, PolicyError) else first) from None
     finally:
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
+        last.close()
 
 
 def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -184,10 +190,12 @@ def rollout(env_id: str, policy: str | Policy, seeds: Sequence[int],
         The trajectories, in the order of ``seeds``.
 
     Raises:
-        BadInput: for an unknown environment, policy or plugin.
+        BadInput: for an unknown environment, policy or plugin, or a window or concurrency below 1.
     """
     if window is not None and window < 1:
         raise BadInput(f"window is at least 1 turn, not {window}")
+    if concurrency < 1:
+        raise BadInput(f"concurrency is at least 1 episode, not {concurrency}")
     kwargs = dict(env_kwargs or {})
     make(env_id, **kwargs).close()
     suite = rewards if isinstance(rewards, RewardSuite) or rewards is None else RewardSuite.from_config(rewards)

@@ -1,6 +1,6 @@
 """Draw the README's picture from a run: its learning curve, and one episode of its best policy.
 
-    python scripts/readme_picture.py runs/babyai_goto docs/first_light.png
+python scripts/readme_picture.py runs/babyai_goto docs/first_light.png
 """
 
 from __future__ import annotations

@@ -244,3 +244,13 @@ class Lake(GymTextEnv):
 def test_the_base_classes_conform(factory: EnvFactory) -> None:
     results = [run_check(name, factory) for name in CHECKS if name != "runs_in_async_vector"]
     assert [r for r in results if not r.passed] == []
+
+
+def test_a_policy_that_never_names_an_action_does_not_go_on_for_ever() -> None:
+    env = Lake()
+    for _ in range(2):  # the count begins anew with each episode
+        env.reset(seed=0)
+        ends = [env.step("swim")[2:] for _ in range(Lake.patience)]
+        assert [truncated for _, truncated, _ in ends] == [False] * (Lake.patience - 1) + [True]
+        assert not any(terminated for terminated, _, _ in ends)
+        assert ends[-1][2]["success"] is False

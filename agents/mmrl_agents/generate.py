@@ -19,7 +19,7 @@ from torch import Tensor
 from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
 
 CACHE_BYTES = 4 * 2**30
-"""Keys and values that are kept between turns, at most; the oldest go first."""
+"""Keys and values that are kept between turns: above this the older batches go, never the newest."""
 CACHES = 2
 """Batches that are kept between turns, at most: two that take turns, or one and what is left of it."""
 
@@ -198,7 +198,8 @@ class Generator:
 
     def _keep(self, cache: RaggedCache) -> None:
         self._held = [c for c in self._held if c is not cache] + [cache]
-        while len(self._held) > CACHES or sum(c.nbytes for c in self._held) > CACHE_BYTES:
+        # The newest stays whatever it takes: it was needed a moment ago, and without it all would be computed again.
+        while len(self._held) > CACHES or (len(self._held) > 1 and sum(c.nbytes for c in self._held) > CACHE_BYTES):
             self._held.pop(0)
 
 

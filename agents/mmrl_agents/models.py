@@ -107,6 +107,16 @@ def load_tokenizer(files: ModelFiles) -> Any:
     return tokenizer
 
 
+def load_generation(files: ModelFiles) -> Any | None:
+    """The generation config of a model, or None if it has none."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(files.base)
+    except OSError:
+        return None
+
+
 def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = None, trainable: bool = False) -> Any:
     """Load a causal language model, with its adapter if there is one.
 

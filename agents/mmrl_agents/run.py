@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from mmrl_agents.loss import NORMALISERS
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_tokenizer
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
 
+STEP_FILE = "mmrl_step.json"
 DR_GRPO_TURNS = 16
 """Turns that the constant token budget of ``dr_grpo`` counts where ``rollout.max_turns`` is not set."""
 
@@ -86,8 +89,9 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
         step, folder = done[-1]
         checkpoint.restore(folder, model, learner)
         run.progress = checkpoint.load_progress(folder)
-        reporter.say(f"resuming after step {step} of {total_steps}")
+        reporter.say(f"resuming after step {step}")
     store.rewind(run.progress.step)
+    drop_future(run)
     return run
 
 
@@ -147,10 +151,18 @@ def save_checkpoint(run: Run) -> None:
 
 
 def publish(run: Run, name: str) -> None:
-    """Write the policy as it stands to ``best/`` or ``final/``."""
-    run.store.publish(name, lambda folder: checkpoint.save_policy(folder, run.model, run.tokenizer))
+    """Write the policy as it stands, and the step it is of, to ``best/`` or ``final/``."""
+
+    def write(folder: Path) -> None:
+        checkpoint.save_policy(folder, run.model, run.tokenizer)
+        (folder / STEP_FILE).write_text(json.dumps({"step": run.progress.step}))
+
+    run.store.publish(name, write)
 
 
-def set_threads() -> None:
-    """Use every core that this process may run on, once; results on CPU depend on the number."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0))))
+def drop_future(run: Run) -> None:
+    """Remove a ``best/`` or ``final/`` of a later step than the run now stands at: it will be made again."""
+    for name in ("best", "final"):
+        marker = run.store.root / name / STEP_FILE
+        if marker.is_file() and json.loads(marker.read_text())["step"] > run.progress.step:
+            shutil.rmtree(marker.parent)

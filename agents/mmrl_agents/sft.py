@@ -19,7 +19,8 @@ from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.imitation import imitation_segments
-from mmrl_agents.models import find_model, load_tokenizer
+from mmrl_agents.models import find_model, load_generation, load_tokenizer
+from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import NOISE_SFT
 from mmrl_agents.transcript import Transcript
@@ -44,14 +45,17 @@ class Sft:
         check_config(loaded)
         config, args = loaded.config, loaded.config.training_args
         trajectories = load_imitated(config)
-        tokenizer = load_tokenizer(find_model(config.model_id))
-        transcript = Transcript(tokenizer, [tokenizer.eos_token_id])
+        files = find_model(config.model_id)
+        tokenizer = load_tokenizer(files)
+        transcript = Transcript(tokenizer, end_ids(load_generation(files), tokenizer))
         segments = [
             s for i, t in enumerate(trajectories) for s in imitation_segments(t, i, transcript, config.rollout.window)
         ]
         size = args.per_device_train_batch_size * args.gradient_accumulation_steps
         steps = args.max_steps if args.max_steps > 0 else max(1, round(args.num_train_epochs * len(segments) / size))
         run = open_run(loaded, resume, reporter, steps)
+        if run.progress.step == 0:
+            HeldOut(run).final("before")
         reporter.say(f"imitating {len(trajectories)} episodes, {len(segments)} segments, {steps} steps")
         self._loop(run, segments, size, steps)
         publish(run, "final")

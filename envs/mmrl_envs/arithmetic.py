@@ -19,12 +19,13 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": oper
 _LIMIT = 10**9  # products stay within 64 bits, where numpy draws
 # A minus belongs to the number unless a digit stands before it: "7-3" ends in 3, "= -3" in -3.
 _NUMBER = re.compile(r"(?:(?<![0-9])-)?[0-9][0-9,]*(?:\.[0-9]+)?")
+_GROUPED = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?")
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number that ``text`` writes in digits, or None; commas between digits are read over."""
-    found = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
-    return Decimal(found[-1].replace(",", "")) if found else None
+    """The last number that ``text`` writes in digits, or None; commas may only stand between thousands."""
+    found = [n.rstrip(",") for n in _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))]
+    return Decimal(found[-1].replace(",", "")) if found and _GROUPED.fullmatch(found[-1]) else None
 
 
 class Arithmetic(SingleTurnEnv):

@@ -7,8 +7,9 @@ drawn by the seed.
 from __future__ import annotations
 
 import string
+import threading
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ _EDGE = string.whitespace + ".,;:!?'\"`*()[]"
 def normalise(answer: str) -> str:
     """Fold case, width and runs of white space, and drop punctuation at both ends."""
     return " ".join(unicodedata.normalize("NFKC", answer).casefold().split()).strip(_EDGE)
+
+
+_KEPT = 8
+"""Tables that are kept in memory, at most."""
+_reading = threading.Lock()
+_read: dict[Hashable, tuple[str, list[Numbered]]] = {}
 
 
 class TextTask(SingleTurnEnv):
@@ -57,12 +64,25 @@ class TextTask(SingleTurnEnv):
         self._columns = {"question": "question", "answer": "answer", **(columns or {})}
         if strange := sorted(set(self._columns) - set(_ROLES)):
             raise BadInput(f"text's columns maps {', '.join(_ROLES)}; '{strange[0]}' is none of them")
-        self._source, self._rows = _load(path, dataset, split)
-        check_rows(self._source, self._rows, self._columns.values())
         self._prompt = prompt
         self._system = system
-        for number, row in self._rows:
-            self._fill(number, row)
+        self._source, self._rows = self._checked(path, dataset, split)
+
+    def _checked(self, path: str | Path | None, dataset: str | None, split: str) -> tuple[str, list[Numbered]]:
+        """The rows, read and checked once for all copies of this environment; a changed file is read again."""
+        stamp = Path(path).stat() if path is not None and Path(path).is_file() else None
+        changed = (stamp.st_mtime_ns, stamp.st_size) if stamp is not None else None
+        key = (str(path), dataset, split, changed, *sorted(self._columns.items()), self._prompt)
+        with _reading:
+            if key not in _read:
+                source, rows = _load(path, dataset, split)
+                check_rows(source, rows, self._columns.values())
+                for number, row in rows:
+                    self._fill(source, number, row)
+                _read[key] = (source, rows)
+                while len(_read) > _KEPT:
+                    del _read[next(iter(_read))]
+            return _read[key]
 
     def draw(self) -> Sample:
         """Draw a row."""
@@ -70,20 +90,21 @@ class TextTask(SingleTurnEnv):
         column = self._columns.get("system")
         system = self._system if column is None else str(row[column])
         answer = str(row[self._columns["answer"]])
-        return Sample.ask(self._fill(number, row), answer, system=system, id=f"{self._source}-row-{number}", row=number)
+        question = self._fill(self._source, number, row)
+        return Sample.ask(question, answer, system=system, id=f"{self._source}-row-{number}", row=number)
 
     def grade(self, sample: Sample, response: str) -> float:
         """1 if the answer equals the reference, both normalised, else 0."""
         return float(normalise(response) == normalise(str(sample.reference)))
 
-    def _fill(self, number: int, row: Mapping[str, Any]) -> str:
+    def _fill(self, source: str, number: int, row: Mapping[str, Any]) -> str:
         """Fill the prompt in from the row's columns and its question."""
         try:
             return self._prompt.format_map({**row, "question": row[self._columns["question"]]})
         except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
             present = ", ".join(str(name) for name in row)
             raise BadInput(
-                f"{self._source}: row {number} does not fill the prompt {self._prompt!r} "
+                f"{source}: row {number} does not fill the prompt {self._prompt!r} "
                 f"({type(error).__name__}: {error}); columns present: {present}"
             ) from error
 

@@ -139,12 +139,15 @@ class TrainReporter:
             self._bars.update(self._main, completed=step, note=note)
 
     def _figures(self, metrics: Mapping[str, float]) -> list[str]:
-        """Reward and success, or the loss where there are no episodes (SFT); the last evaluation's success."""
+        """Reward and success, or the loss where there are no episodes (SFT); what went wrong; the last evaluation."""
         out: list[str] = []
         if "reward" in metrics:
             out += [f"reward {metrics['reward']:.2f}", f"success {metrics.get('success', 0.0):.0%}"]
         elif "loss" in metrics:
             out.append(f"loss {metrics['loss']:.3f}")
+        for name, what in (("errors", "broken episodes"), ("failed_scores", "failed scores")):
+            if metrics.get(name):
+                out.append(f"{metrics[name]:.0f} {what}")
         return [*out, f"eval {self._eval:.0%}"] if self._eval is not None else out
 
 

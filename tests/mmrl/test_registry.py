@@ -1,9 +1,10 @@
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from mmrl.errors import BadInput
-from mmrl.registry import PLUGINS, Registry, load_reference
+from mmrl.registry import ENVS, PLUGINS, Registry, find_env, load_reference
 
 FILE = "class Mine:\n    value = {}\n"
 
@@ -49,3 +50,10 @@ def test_file_that_fails_to_import_says_why(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("x = 1 / 0\n")
     with pytest.raises(BadInput, match=r"bad\.py fails to import: ZeroDivisionError"):
         PLUGINS.get(f"{tmp_path}/bad.py:X", "c.yaml:3")
+
+
+def test_a_broken_family_does_not_stand_in_the_way_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(FILE.format(1))
+    broken = EntryPoint("broken", "no_such_module_here:FAMILY", ENVS.group)
+    monkeypatch.setattr(ENVS, "_points", {"broken": broken})
+    assert find_env(f"{tmp_path}/mine.py:Mine").__name__ == "Mine"

@@ -223,3 +223,13 @@ def test_compute_that_asks_for_an_unknown_field_is_found_at_construction() -> No
     mmrl.register_reward_plugin("empty", RewardPlugin)
     with pytest.raises(BadInput, match=r"neither compute\(\) nor score\(\)"):
         build_plugin(PluginConfig(name="empty"))
+
+
+@pytest.mark.parametrize("score", [Score(None), Score("high"), Score(1.0, turns=(None,))])  # type: ignore[arg-type]
+def test_a_score_that_is_no_number_fails_and_does_not_end_the_run(score: Score) -> None:
+    class Odd(RewardPlugin):
+        def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
+            return [score] * len(trajectories)
+
+    (record,) = RewardSuite([("odd", 1.0, Odd())]).score([episode("a")])
+    assert (record.valid, record.scores["odd"].status) == (False, "failed")

@@ -205,3 +205,8 @@ def test_unknown_names_are_bad_input(walk: str) -> None:
         mmrl.rollout("text/arithmetik", policy="random", seeds=[1])
     with pytest.raises(BadInput, match="unknown plugin"):
         mmrl.rollout(walk, policy="random", seeds=[1], rewards=[{"name": "nonesuch"}])
+
+
+def test_no_concurrency_is_bad_input(walk: str) -> None:
+    with pytest.raises(BadInput, match="concurrency is at least 1 episode, not 0"):
+        mmrl.rollout(walk, policy=Noise(), seeds=SEEDS, concurrency=0)

@@ -108,7 +108,7 @@ def test_kept_plain_and_evicted_give_the_same_ids(monkeypatch: pytest.MonkeyPatc
     plain._keeps = False
     assert ids(play(plain)) == expected
     forgetful = Generator(f32(), END, 1.0)
-    monkeypatch.setattr(generate, "CACHE_BYTES", 0)
+    monkeypatch.setattr(generate, "CACHES", 0)
     assert ids(play(forgetful)) == expected
     assert forgetful._held == []
 

@@ -110,6 +110,8 @@ def test_the_context_may_be_filled_to_the_last_token(tiny: Path) -> None:
 def test_a_context_beyond_the_models_is_bad_input(tiny: Path) -> None:
     with pytest.raises(BadInput, match="max_context is 4096, but the model holds at most 2048 tokens"):
         mmrl.load_policy(str(tiny), max_context=4096)
+    with pytest.raises(BadInput, match="max_new_tokens is 64, which leaves no room for a prompt"):
+        mmrl.load_policy(str(tiny), max_new_tokens=64, max_context=64)
 
 
 def test_end_ids_are_the_models_and_the_tokenizers(tiny: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from mmrl.env import NoExpert
 from mmrl.policy import Completion, Request
 
 
@@ -13,7 +14,14 @@ class ExpertPolicy:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Ask each request's environment, off the event loop's thread."""
-        return [Completion(await asyncio.to_thread(r.env.expert_action)) for r in requests]
+        return [await asyncio.to_thread(_act, r) for r in requests]
+
+
+def _act(request: Request) -> Completion:
+    try:
+        return Completion(request.env.expert_action())
+    except NoExpert as error:  # this episode's trouble, not the run's
+        return Completion("", error=f"NoExpert: {error}")
 
 
 def load() -> ExpertPolicy:

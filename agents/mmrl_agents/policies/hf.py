@@ -15,9 +15,9 @@ from mmrl_agents.transcript import Transcript
 DEFAULT_CONTEXT = 4096
 
 
-def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Ids that end a turn: the generation config's and the tokenizer's end-of-sequence ids."""
-    listed = model.generation_config.eos_token_id if model.generation_config is not None else None
+def end_ids(generation: Any | None, tokenizer: Any) -> tuple[int, ...]:
+    """Ids that end a turn: the generation config's (where there is one) and the tokenizer's end-of-sequence ids."""
+    listed = generation.eos_token_id if generation is not None else None
     ids: list[int] = [listed] if isinstance(listed, int) else list(listed or [])
     return tuple(dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
 
@@ -35,7 +35,7 @@ class HFPolicy:
 
     def __init__(self, model: Any, tokenizer: Any, temperature: float = 1.0, max_new_tokens: int = 64,
                  max_context: int | None = None) -> None:
-        ids = end_ids(model, tokenizer)
+        ids = end_ids(model.generation_config, tokenizer)
         self.tokenizer = tokenizer
         self.transcript = Transcript(tokenizer, ids)
         self.generator = Generator(model, ids, temperature)
@@ -44,6 +44,9 @@ class HFPolicy:
         if max_context is not None and max_context > own:
             raise BadInput(f"max_context is {max_context}, but the model holds at most {own} tokens")
         self.max_context = max_context or own
+        if max_new_tokens >= self.max_context:
+            raise BadInput(f"max_new_tokens is {max_new_tokens}, which leaves no room for a prompt in a context of "
+                           f"{self.max_context} tokens")  # fmt: skip
         self.version = 0
 
     def updated(self, version: int) -> None:

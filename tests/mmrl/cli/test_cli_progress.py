@@ -47,11 +47,13 @@ def test_a_line_a_step_with_the_last_evaluation_and_the_time_left(tick: None) ->
         reporter.step(1, 60, {"reward": 0.714, "success": 0.78})
         reporter.step(2, 60, {"reward": 0.5, "success": 1.0, "eval/success": 0.84})
         reporter.step(3, 60, {"loss": 0.25})
+        reporter.step(4, 60, {"reward": 0.0, "success": 0.0, "errors": 3.0, "failed_scores": 0.0})
         reporter.say("[bold] stays as it is " + "x" * 200)
     assert out.getvalue().splitlines() == [
         "step 1/60  reward 0.71  success 78%  10.0 s  left 9:50",
         "step 2/60  reward 0.50  success 100%  eval 84%  10.0 s  left 9:40",
         "step 3/60  loss 0.250  eval 84%  10.0 s  left 9:30",
+        "step 4/60  reward 0.00  success 0%  3 broken episodes  eval 84%  10.0 s  left 9:20",
         "[bold] stays as it is " + "x" * 200,
     ]
 
