@@ -74,7 +74,6 @@ def test_a_failing_environment_is_exit_code_1(mmrl: Cli, tmp_path: Path) -> None
         ("--save x.png", "--save x.png: the file's name ends in .gif"),
         ("--save nodir/x.gif", "--save nodir/x.gif: there is no folder "),
         ("--env babyai/GoToLocl", "unknown environment 'babyai/GoToLocl'; did you mean 'babyai/GoToLocal'?"),
-        ("--env minigrid/DoorKey-8x8 --policy expert", ""),
     ],
 )
 def test_bad_input_is_one_line(words: str, said: str, mmrl: Cli) -> None:
