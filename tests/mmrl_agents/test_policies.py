@@ -118,11 +118,12 @@ def test_end_ids_are_the_models_and_the_tokenizers(tiny: Path) -> None:
     policy = mmrl.load_policy(str(tiny))
     assert isinstance(policy, HFPolicy)
     model = policy.generator.model
-    assert end_ids(model, policy.tokenizer) == (1,)
+    assert end_ids(model.generation_config, policy.tokenizer) == (1,)
     model.generation_config.eos_token_id = [5, 1, 7]
-    assert end_ids(model, policy.tokenizer) == (5, 1, 7)
+    assert end_ids(model.generation_config, policy.tokenizer) == (5, 1, 7)
     model.generation_config.eos_token_id = None
-    assert end_ids(model, policy.tokenizer) == (1,)
+    assert end_ids(model.generation_config, policy.tokenizer) == (1,)
+    assert end_ids(None, policy.tokenizer) == (1,)
 
 
 def scored(policy: HFPolicy, said: Completion) -> list[float]:

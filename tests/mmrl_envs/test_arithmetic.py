@@ -50,3 +50,11 @@ def test_it_grades_by_the_last_number() -> None:
 def test_bad_arguments_are_named(kwargs: dict[str, object]) -> None:
     with pytest.raises(BadInput, match=next(reversed(kwargs))):
         mmrl.make("text/arithmetic", **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1,234", 1234), ("so 12, or 3,", 3), ("1,8", None), ("1,,8", None), ("1,2,3", None), ("-1,000.5", -1000.5)],
+)
+def test_commas_stand_between_thousands_only(text: str, expected: object) -> None:
+    assert last_number(text) == expected
