@@ -91,7 +91,7 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
         run.progress = checkpoint.load_progress(folder)
         reporter.say(f"resuming after step {step}")
     store.rewind(run.progress.step)
-    drop_future(run)
+    drop_future(store, run.progress.step)
     return run
 
 
@@ -160,9 +160,9 @@ def publish(run: Run, name: str) -> None:
     run.store.publish(name, write)
 
 
-def drop_future(run: Run) -> None:
+def drop_future(store: RunStore, step: int) -> None:
     """Remove a ``best/`` or ``final/`` of a later step than the run now stands at: it will be made again."""
     for name in ("best", "final"):
-        marker = run.store.root / name / STEP_FILE
-        if marker.is_file() and json.loads(marker.read_text())["step"] > run.progress.step:
+        marker = store.root / name / STEP_FILE
+        if marker.is_file() and json.loads(marker.read_text())["step"] > step:
             shutil.rmtree(marker.parent)

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mmrl.report import Quiet
 from mmrl.store import RunStore
-from mmrl_agents.checkpoint import Progress
-from mmrl_agents.run import STEP_FILE, Run, drop_future
+from mmrl_agents.run import STEP_FILE, drop_future
 
 
 @pytest.mark.parametrize(("stands_at", "stays"), [(10, False), (19, False), (20, True), (25, True)])
@@ -20,7 +17,5 @@ def test_a_best_of_steps_that_will_be_made_again_goes(tmp_path: Path, stands_at:
         (folder / STEP_FILE).write_text(json.dumps({"step": 20}))
 
     store.publish("best", write)
-    unused: Any = None
-    run = Run(unused, store, unused, unused, unused, Quiet(), Progress(step=stands_at))
-    drop_future(run)
+    drop_future(store, stands_at)
     assert (store.root / "best" / STEP_FILE).is_file() is stays
