@@ -103,6 +103,8 @@ class TrainingArgs(Section):
     """``grpo`` (mean over each trajectory), ``dapo`` (mean over all tokens) or ``dr_grpo`` (constant budget)."""
     advantage: str = "grpo"
     """``grpo`` (centred and scaled by the group's deviation) or ``dr_grpo`` (centred only)."""
+    turn_discount: float = Field(default=1.0, gt=0, le=1)
+    """1: every turn shares its trajectory's advantage; less: a turn's own discounted return-to-go, in its group."""
     epsilon: float = Field(default=0.2, gt=0)
     """Lower clip of the ratio: 1 - epsilon."""
     epsilon_high: float | None = Field(default=0.28, gt=0)

@@ -7,6 +7,7 @@ extend each other is a segment, so that one trajectory may train as several.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,22 @@ def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories
         advantage=advantage[rows].to(dtype)[:, None].expand(shape),
         weight=weight[rows].to(dtype)[:, None].expand(shape),
     )
+
+
+def with_turns(
+    batch: MicroBatch, segments: Sequence[Segment], table: Float[Tensor, "trajectories turns"]
+) -> MicroBatch:
+    """The batch with the advantage of each token's own turn.
+
+    Args:
+        batch: collated from ``segments``.
+        segments: its rows.
+        table: the advantage of each turn of each trajectory.
+    """
+    width = batch.ids.shape[1]
+    turn = torch.tensor([[*s.turn[1:], *[-1] * (width - len(s.turn))] for s in segments]).clamp(min=0)
+    rows = torch.tensor([s.trajectory for s in segments])[:, None]
+    return dataclasses.replace(batch, advantage=table[rows, turn].to(batch.mu.dtype))
 
 
 def micro_batches(segments: Sequence[Segment], rows: int, tokens: int) -> Iterator[list[Segment]]:

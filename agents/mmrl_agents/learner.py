@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmrl.config import TrainingArgs
 from mmrl.trajectory import Trajectory
-from mmrl_agents.batch import MicroBatch, Segment, collate, micro_batches, segments_of, token_counts
+from mmrl_agents.batch import MicroBatch, Segment, collate, micro_batches, segments_of, token_counts, with_turns
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, NORMALISERS, LossStats, LossTerms, policy_loss, sft_loss
 from mmrl_agents.reference import Reference
@@ -64,12 +64,14 @@ class Learner:
         )  # fmt: skip
         self.scheduler = _scheduler(self.optimizer, args, total_steps)
 
-    def update(self, trajectories: Sequence[Trajectory], advantages: Sequence[float]) -> dict[str, float]:
+    def update(self, trajectories: Sequence[Trajectory], advantages: Sequence[float],
+               by_turn: Sequence[Sequence[float]] | None = None) -> dict[str, float]:
         """Learn from a batch: ``num_iterations`` optimiser steps.
 
         Args:
             trajectories: valid ones only.
             advantages: one each.
+            by_turn: instead, one for each turn of each trajectory.
 
         Returns:
             Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage and no KL pulls.
@@ -79,13 +81,14 @@ class Learner:
         """
         segments = [s for i, t in enumerate(trajectories) for s in segments_of(t, i)]
         advantage = torch.tensor(advantages, dtype=torch.float64)
-        if not segments or (not advantage.any() and self.terms.kl_coef == 0):
+        table = torch.tensor([[a] for a in advantages] if by_turn is None else _padded(by_turn), dtype=torch.float64)
+        if not segments or (not table.any() and self.terms.kl_coef == 0):
             return {"update/skipped": 1.0}
         weight = NORMALISERS[self.args.loss_type](token_counts(segments, len(trajectories)), self.budget)
         if self.terms.kl_coef == 0:  # without a KL term these add exactly 0
-            segments = [s for s in segments if advantages[s.trajectory] != 0]
+            segments = [s for s in segments if table[s.trajectory].any()]
         parts = [
-            collate(chunk, advantage, weight).to(self.model.device)
+            self._collate(chunk, advantage, weight, None if by_turn is None else table)
             for chunk in micro_batches(
                 segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
             )
@@ -95,6 +98,10 @@ class Learner:
         for _ in range(self.args.num_iterations):
             metrics = self._policy_step(prepared)
         return metrics
+
+    def _collate(self, chunk: Sequence[Segment], advantage: Tensor, weight: Tensor, table: Tensor | None) -> MicroBatch:
+        batch = collate(chunk, advantage, weight)
+        return (batch if table is None else with_turns(batch, chunk, table)).to(self.model.device)
 
     @torch.no_grad()
     def _prepare(self, batch: MicroBatch) -> Prepared:
@@ -168,6 +175,11 @@ def _eval_mode(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = module.gradient_checkpointing
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    width = max((len(r) for r in rows), default=0)
+    return [[*r, *[0.0] * (width - len(r))] for r in rows]
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, args: TrainingArgs, total: int) -> Any:

@@ -20,7 +20,7 @@ from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler, run_sync
 from mmrl.trajectory import Trajectory
-from mmrl_agents.advantage import ESTIMATORS
+from mmrl_agents.advantage import ESTIMATORS, by_turn
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.metrics import rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
@@ -94,7 +94,8 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> d
     generated = time.monotonic()
     advantages = group_advantages(trajectories, sizes.size, run.config.training_args.advantage)
     chosen = [(t, a) for t, a in zip(trajectories, advantages, strict=True) if a is not None]
-    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen])
+    credit = turn_advantages(trajectories, sizes.size, run.config.training_args.turn_discount)
+    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], credit)
     policy.updated(step)
     run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
     run.store.write_rollouts(step, trajectories, advantages)
@@ -106,6 +107,20 @@ def training_scheduler(run: Run) -> Scheduler:
     """How training episodes run."""
     r = run.config.rollout
     return Scheduler(EpisodeLimits(r.max_turns, r.window), r.concurrency, r.max_batch, r.deterministic)
+
+
+def turn_advantages(trajectories: Sequence[Trajectory], size: int, discount: float) -> list[list[float]] | None:
+    """The advantage of each turn of each valid trajectory, or None if every turn shares its trajectory's."""
+    if discount == 1:
+        return None
+    out: list[list[float]] = []
+    for start in range(0, len(trajectories), size):
+        group = trajectories[start : start + size]
+        valid = [t.valid for t in group]
+        values = [t.record.value if t.valid and t.record else 0.0 for t in group]
+        rows = by_turn(values, [len(t.turns) for t in group], valid, discount)
+        out += [row for row, ok in zip(rows, valid, strict=True) if ok]
+    return out
 
 
 def group_advantages(trajectories: Sequence[Trajectory], size: int, name: str) -> list[float | None]:

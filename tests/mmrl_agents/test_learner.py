@@ -141,6 +141,31 @@ def test_each_trajectory_gets_its_own_advantage() -> None:
         torch.testing.assert_close(seen[0], [g / 7 for g in lone[0]], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("loss_type", NORMALISERS)
+def test_turns_that_share_an_advantage_learn_as_their_trajectory(loss_type: str) -> None:
+    after: list[dict[str, Tensor]] = []
+    for by_turn in (None, [[a] * len(t.turns) for a, t in zip(ADVANTAGES, ragged(7), strict=True)]):
+        made = learner(llama(), loss_type=loss_type)
+        made.update(ragged(7), ADVANTAGES, by_turn)
+        after.append(weights(made.model))
+    assert same(*after)
+
+
+def test_each_turn_gets_its_own_advantage() -> None:
+    """Of a whole transcript only the turn with an advantage is learned: minus the gradient of its own log-probs."""
+    (t,) = [t for t in ragged(3) if len(t.turns) == 3]
+    model, made = llama(), learner(llama(), loss_type="dapo")
+    (t,), seen = scored(made.model, [t]), gradients(made)
+    made.update([t], [0.0], [[0.0, 1.0, 0.0]])
+    whole = torch.tensor([[*t.turns[2].prompt_ids, *t.turns[2].token_ids]])
+    logp = torch.log_softmax(model(input_ids=whole).logits[0, :-1] / 0.8, -1)
+    each = logp[torch.arange(whole.shape[1] - 1), whole[0, 1:]]
+    start = len(t.turns[1].prompt_ids) - 1
+    loss = -each[start : start + len(t.turns[1].token_ids)].sum() / sum(len(u.token_ids) for u in t.turns)
+    for mine, theirs in zip(seen[0], torch.autograd.grad(loss, list(model.parameters())), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("wrap", ["full", "lora"])
 def test_the_ratio_is_exactly_1_before_the_first_step(wrap: str) -> None:
     """Dropout included: the second iteration of a step that moved nothing compares old with new log-probabilities."""
