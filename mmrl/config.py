@@ -128,9 +128,9 @@ class TrainingArgs(Section):
     save_total_limit: PositiveInt = 2
     """Checkpoints kept."""
     use_vllm_sampler: bool = False
-    """Sample with vLLM where it is installed, else with Hugging Face."""
+    """Ask for sampling with vLLM.  There is no vLLM sampler yet: the run says so and samples with Hugging Face."""
     vllm_config: dict[str, Any] = {}
-    """The engine's own arguments."""
+    """The engine's own arguments; unused until there is a vLLM sampler."""
 
 
 class RolloutConfig(Section):

@@ -173,11 +173,8 @@ def build_plugin(config: PluginConfig, where: str = "") -> RewardPlugin:
             raise BadInput(f"{prefix}plugin '{config.name}' is registered as an instance; it takes no kwargs")
         plugin: Any = found
     else:
-        if not isinstance(found, type) and inspect.isfunction(found):
-            function = found
-            found = lambda **kwargs: _FunctionPlugin(function, kwargs)  # noqa: E731
         try:
-            plugin = found(**config.kwargs)
+            plugin = _FunctionPlugin(found, config.kwargs) if inspect.isfunction(found) else found(**config.kwargs)
         except TypeError as error:
             raise BadInput(f"{prefix}plugin '{config.name}' does not take these kwargs: {error}") from error
         except (ValueError, OSError, ImportError) as error:  # BadInput is a ValueError
