@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from mmrl.config import EnvironmentConfig
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput, unknown
 from mmrl.make import make
-from mmrl.registry import LEARNERS, find_env
-from mmrl.reward import RewardSuite, build_plugin
+from mmrl.plugin import required_of_env
+from mmrl.plugin_build import build_plugin
+from mmrl.plugin_fields import ENV_FIELDS, Call, fields_of
+from mmrl.registry import LEARNERS, find_env, load_file
+from mmrl.reward import NO_CLIP, Member, RewardSuite
 from mmrl.trainer import Trainer
+from mmrl.trajectory import Trajectory
+
+PROBED = 8
+"""Samples of an environment that are looked at to see which fields it provides."""
 
 
 def check_config(loaded: LoadedConfig) -> tuple[Trainer, RewardSuite]:
@@ -31,22 +39,78 @@ def check_config(loaded: LoadedConfig) -> tuple[Trainer, RewardSuite]:
             except BadInput as error:
                 raise BadInput(f"{loaded.where(*path)}: {error}") from error
     _check_seeds(loaded)
-    suite = _suite(loaded)
+    suite = build_suite(loaded)
+    _check_fields(loaded, suite)
+    _check_sums(loaded)
     # Last, because learners import torch: whoever mistyped a name should not wait for that.
     trainer = LEARNERS.get(config.train_type, loaded.where("train_type"))()
     trainer.check(loaded)
     return trainer, suite
 
 
-def _suite(loaded: LoadedConfig) -> RewardSuite:
-    entries = loaded.config.reward_plugins
-    names = [e.instance for e in entries]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise BadInput(f"{loaded.where('reward_plugins', i)}: two reward plugins are called '{name}'; "
+def build_suite(loaded: LoadedConfig) -> RewardSuite:
+    """The reward suite of a configuration.
+
+    Raises:
+        BadInput: with the place of the entry at fault.
+    """
+    for i, path in enumerate(loaded.config.plugin_files):
+        load_file(path, f"{loaded.where('plugin_files', i)}: plugin file")
+    members: list[Member] = []
+    for i, entry in enumerate(loaded.config.reward_plugins):
+        if entry.instance in [m.name for m in members]:
+            raise BadInput(f"{loaded.where('reward_plugins', i)}: two reward plugins are called '{entry.instance}'; "
                            "give one of them another name with 'as:'")  # fmt: skip
-    built = [build_plugin(e, loaded.where("reward_plugins", i, "name")) for i, e in enumerate(entries)]
-    return RewardSuite([(e.instance, e.weight, p) for e, p in zip(entries, built, strict=True)])
+        members.append(Member(build_plugin(entry, loaded.where("reward_plugins", i, "name")), entry))
+    args = loaded.config.training_args
+    return RewardSuite(members, loaded.config.rewards.clip or NO_CLIP, args.turn_discount)
+
+
+def _check_fields(loaded: LoadedConfig, suite: RewardSuite) -> None:
+    """Refuse a plugin that names a field which no environment of the run provides."""
+    required = [(i, m, required_of_env(m.plugin)) for i, m in enumerate(suite.members)]
+    if not any(fields for _, _, fields in required):
+        return
+    provided = {e.id: fields_provided(e) for e in loaded.config.environments}
+    for i, member, fields in required:
+        lacking = sorted(fields.difference(*provided.values()))
+        if lacking:
+            raise BadInput(
+                f"{loaded.where('reward_plugins', i)}: plugin '{member.name}' needs '{lacking[0]}', which none of the "
+                f"environments ({', '.join(provided)}) provides; remove it, or add one that has {lacking[0]}"
+            )
+
+
+def fields_provided(config: EnvironmentConfig) -> frozenset[str]:
+    """The fields among reference, images and videos that the first few samples of an environment have."""
+    env = make(config.id, **config.kwargs)
+    try:
+        infos = [env.reset(seed=config.seeds.start + i)[1] for i in range(PROBED)]
+    finally:
+        env.close()
+    found: set[str] = set()
+    for info in infos:
+        start = Trajectory("probe", config.id, 0, "probe", info["sample"], (), False, False)
+        found |= {name for name in ENV_FIELDS if fields_of(Call(start), [name])[name] is not None}
+    return frozenset(found)
+
+
+def _check_sums(loaded: LoadedConfig) -> None:
+    """Refuse what works on sums of scores where scores are compared one by one."""
+    config = loaded.config
+    if config.rewards.normalise != "normalise_then_sum":
+        return
+    args = config.training_args
+    wrong = {
+        ("rewards", "clip"): config.rewards.clip is not None,
+        ("training_args", "turn_discount"): args.turn_discount != 1,
+        ("training_args", "turn_baseline"): args.turn_baseline != "group",
+        **{("reward_plugins", i, "gate"): p.gate is not None for i, p in enumerate(config.reward_plugins)},
+    }
+    for key, given in wrong.items():
+        if given:
+            raise BadInput(f"{loaded.where(*key)}: '{'.'.join(map(str, key))}' works on sums of scores; it does not go "
+                           "with rewards.normalise: normalise_then_sum")  # fmt: skip
 
 
 def _check_seeds(loaded: LoadedConfig) -> None:

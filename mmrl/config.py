@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
-from mmrl.reward import PluginConfig
+from mmrl.plugin_config import PluginConfig
 
 TRAIN_SEEDS_START = 1_000_000
 """First training seed by default; evaluation takes the small seeds, so that the two never meet."""
@@ -105,6 +105,9 @@ class TrainingArgs(Section):
     """``grpo`` (centred and scaled by the group's deviation) or ``dr_grpo`` (centred only)."""
     turn_discount: float = Field(default=1.0, gt=0, le=1)
     """1: every turn shares its trajectory's advantage; less: a turn's own discounted return-to-go, in its group."""
+    turn_baseline: Literal["group", "state"] = "group"
+    """What a turn's return-to-go is compared with: all turns of its group, or the turns of its group that stood in the
+    same state (for environments that report ``state_key``)."""
     epsilon: float = Field(default=0.2, gt=0)
     """Lower clip of the ratio: 1 - epsilon."""
     epsilon_high: float | None = Field(default=0.28, gt=0)
@@ -175,6 +178,41 @@ class EvalConfig(Section):
     """Turns before an episode is truncated; None leaves it to the environment."""
 
 
+class RewardsConfig(Section):
+    """How the scores of all plugins become one reward, and rewards become advantages."""
+
+    normalise: Literal["sum_then_normalise", "normalise_then_sum"] = "sum_then_normalise"
+    """Compare the weighted sums in a group; or compare each plugin's scores by themselves first (GDPO), so that a
+    plugin of small spread is not drowned by one of large spread."""
+    clip: tuple[float, float] | None = None
+    """Lowest and highest reward of a rollout; None: no limit."""
+
+    @field_validator("clip")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"the lowest reward ({value[0]:g}) must be below the highest ({value[1]:g})")
+        return value
+
+
+class WarmStart(Section):
+    """Imitating the environments' own experts before learning by reward; for environments that have one."""
+
+    episodes: PositiveInt = 500
+    """Expert episodes of each training environment."""
+    steps: PositiveInt = 50
+    """Optimiser steps of imitation."""
+    batch_size: PositiveInt = 32
+    """Episodes (single turns under a window) of one of them."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Their peak learning rate; it rises over the first tenth and falls to 0."""
+    noise: float = Field(default=0.25, ge=0, lt=1)
+    """Share of random actions in the episodes: shown, so that the policy learns to go on after a mistake, and not
+    imitated."""
+    first_seed: int = Field(default=5_000_000, ge=0)
+    """First seed of the episodes; apart from those of training and of the evaluations."""
+
+
 class SftConfig(Section):
     """What ``train_type: SFT`` imitates: stored rollouts."""
 
@@ -195,11 +233,18 @@ class Config(Section):
     """Where it acts."""
     reward_plugins: list[PluginConfig] = []
     """What is good."""
+    rewards: RewardsConfig = RewardsConfig()
+    """How scores become one reward."""
+    plugin_files: list[Path] = []
+    """Python files that are run first, so that what they register goes by its name; looked for from the folder that
+    the command runs in.  They are code: use files that you trust."""
     training_args: TrainingArgs = TrainingArgs()
     """How it learns."""
     rollout: RolloutConfig = RolloutConfig()
     """How episodes are run."""
     eval: EvalConfig = EvalConfig()
     """How it is evaluated."""
+    warm_start: WarmStart | None = None
+    """Imitate the experts first (GRPO); null starts from the model as it is."""
     sft: SftConfig | None = None
     """What SFT imitates."""

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from mmrl.config import Config
 from mmrl.errors import BadInput, nearest
+from mmrl.schedule import untagged
 
 Path_ = tuple[str | int, ...]
 
@@ -159,7 +160,7 @@ def _where(lines: dict[Path_, str], key: Path_, default: str) -> str:
 
 
 def _explain(error: ErrorDetails, lines: dict[Path_, str], path: str) -> str:
-    loc = tuple(p for p in error["loc"] if p not in ("list[str]", "literal['all-linear']"))
+    loc = _path(error["loc"])
     where, name = _where(lines, loc, path), ".".join(map(str, loc))
     if error["type"] == "extra_forbidden":
         known = _keys_at(loc[:-1])
@@ -168,6 +169,12 @@ def _explain(error: ErrorDetails, lines: dict[Path_, str], path: str) -> str:
     if error["type"] == "missing":
         return f"{where}: '{name}' is missing"
     return f"{where}: '{name}': {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r:.60}"
+
+
+def _path(loc: Path_) -> Path_:
+    """The keys of pydantic's location, without the names of the alternatives that it tried at a key."""
+    alternatives = ("list[str]", "literal['all-linear']")
+    return tuple(p for p in untagged(loc) if p not in alternatives)
 
 
 def _keys_at(loc: Path_) -> list[str]:

@@ -30,7 +30,8 @@ class Env(gymnasium.Env[Content, str]):
 
     ``reset`` puts the episode's :class:`~mmrl.Sample` into ``info["sample"]``; its last message's content
     is the first observation.  ``info`` may carry ``success`` (bool, at the end), ``valid_action`` (bool),
-    ``action_cost`` (float, 1.0 is a plain step) and ``state_key`` (str, a hash of the full state).
+    ``action_cost`` (float, 1.0 is a plain step), ``state_key`` (str, a hash of the full state) and ``potential``
+    (float, how promising the state is, for the plugin ``potential``).
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it as an instance field

@@ -19,6 +19,8 @@ from mmrl.sample import Content, Message, Sample, Text
 from mmrl.trajectory import Trajectory, Turn
 
 Submit = Callable[[Request], Awaitable[Completion]]
+STATE_FACTS = ("state_key", "potential")
+"""What ``info`` says of the state that it comes with; a turn carries that of the state in which the policy spoke."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ async def run_episode(spec: EpisodeSpec, env: Env, submit: Submit, limits: Episo
     return state.trajectory()
 
 
+def _of_state(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: info[name] for name in STATE_FACTS if name in info}
+
+
 class _State:
     """The episode while it grows."""
 
@@ -104,7 +110,7 @@ class _State:
         self.messages: tuple[Message, ...] = ()
         self.turns: list[Turn] = []
         self.observation: Content = ()
-        self.state_key: str | None = None
+        self.facts: dict[str, Any] = {}
         self.terminated = self.truncated = False
         self.error: str | None = None
 
@@ -116,7 +122,7 @@ class _State:
         self.sample = info["sample"]
         self.messages = self.sample.messages
         self.observation = observation
-        self.state_key = info.get("state_key")
+        self.facts = _of_state(info)
 
     def request(self, env: Env, window: int | None) -> Request:
         previous = self.turns[-1] if self.turns and window is None else None
@@ -132,15 +138,13 @@ class _State:
 
     def advance(self, said: Completion, observation: Content, reward: Any, terminated: bool, truncated: bool,
                 info: Mapping[str, Any]) -> None:
-        kept = {k: v for k, v in info.items() if k not in ("sample", "state_key")}
-        if self.state_key is not None:
-            kept["state_key"] = self.state_key
+        kept = {k: v for k, v in info.items() if k not in ("sample", *STATE_FACTS)} | self.facts
         self.turns.append(
             Turn(self.observation, said.text, said.prompt_ids, said.token_ids, said.logprobs, said.finish_reason,
                  float(reward), kept, said.version)
         )  # fmt: skip
         self.terminated, self.truncated = bool(terminated), bool(truncated)
-        self.observation, self.state_key = observation, info.get("state_key")
+        self.observation, self.facts = observation, _of_state(info)
         self.messages += (Message("assistant", (Text(said.text),)), Message("user", observation))
 
     def trajectory(self) -> Trajectory:

@@ -17,6 +17,11 @@ class RunStopped(RuntimeError):
     """A run had to stop for an outside reason (disk full, read-only folder); checkpoints are intact."""
 
 
+def one_line(error: BaseException) -> str:
+    """The error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string.
 

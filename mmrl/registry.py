@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from mmrl.env import Env, EnvFamily
-from mmrl.errors import BadInput, unknown
+from mmrl.errors import BadInput, one_line, unknown
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 _FILE = re.compile(r"^(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)$")
@@ -84,7 +84,7 @@ def load_reference(kind: str, ref: str, known: Iterable[str], where: str = "") -
     """
     prefix = f"{where}: " if where else ""
     if match := _FILE.match(ref):
-        module = _load_file(Path(match["path"]), f"{prefix}{kind} '{ref}'")
+        module = load_file(Path(match["path"]), f"{prefix}{kind} '{ref}'")
     elif match := _MODULE.match(ref):
         try:
             module = importlib.import_module(match["module"])
@@ -102,8 +102,16 @@ _loading = threading.RLock()
 _loaded: dict[Path, tuple[bytes, ModuleType]] = {}
 
 
-def _load_file(path: Path, what: str) -> ModuleType:
-    """Import a file, once for each content: an edited file counts at once, many episodes share one module."""
+def load_file(path: Path, what: str) -> ModuleType:
+    """Import a file, once for each content: an edited file counts at once, many episodes share one module.
+
+    Args:
+        path: a Python file.
+        what: what names it, for errors.
+
+    Raises:
+        BadInput: if there is no such file or it fails to import.
+    """
     if not path.is_file():
         raise BadInput(f"{what}: no file {path} (looked from {Path.cwd()})")
     with _loading:
@@ -120,7 +128,7 @@ def _load_file(path: Path, what: str) -> ModuleType:
             exec(compile(source, str(path), "exec"), module.__dict__)
         except Exception as error:
             del sys.modules[name]
-            raise BadInput(f"{what}: {path} fails to import: {type(error).__name__}: {error}") from error
+            raise BadInput(f"{what}: {path} fails to import: {one_line(error)}") from error
         _loaded[key] = (source, module)
         return module
 

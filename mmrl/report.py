@@ -29,6 +29,10 @@ class Reporter(Protocol):
         """Count one finished episode on the present bar."""
         ...
 
+    def tick(self) -> None:
+        """Count one piece of other work on the present bar."""
+        ...
+
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Count one finished training step of ``total`` on the main bar."""
         ...
@@ -46,6 +50,9 @@ class Quiet:
         """Show no bar."""
 
     def episode(self, trajectory: Trajectory) -> None:
+        """Count nothing."""
+
+    def tick(self) -> None:
         """Count nothing."""
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:

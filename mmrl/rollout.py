@@ -1,8 +1,8 @@
 """The asynchronous multi-turn scheduler: many episodes at once against one policy.
 
 Comes in: episode specs, a policy, a reward suite.  Goes out: scored trajectories, in the specs' order.
-Episodes advance on their own; environments and plugins run on a thread pool, off the model's thread; an
-environment's exception ends its own episode as an error.
+Episodes advance on their own; environments run on a thread pool, plugins on threads of their own, off the model's
+thread; an environment's exception ends its own episode as an error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -25,6 +24,8 @@ from mmrl.load import load_policy
 from mmrl.make import make
 from mmrl.policy import Policy
 from mmrl.reward import PluginConfig, RewardSuite
+from mmrl.run_state import START, RunState
+from mmrl.run_sync import run_sync
 from mmrl.sample import Sample
 from mmrl.scoring import Scoring
 from mmrl.trajectory import Trajectory
@@ -49,8 +50,8 @@ class Scheduler:
     deterministic: bool = True
 
     async def run(self, specs: Sequence[EpisodeSpec], policy: Policy, suite: RewardSuite | None = None,
-                  on_done: OnDone | None = None) -> list[Trajectory]:
-        """Run and score the episodes.
+                  on_done: OnDone | None = None, state: RunState = START) -> list[Trajectory]:
+        """Run and score the episodes; scores that depend on where the run stands see ``state``.
 
         Raises:
             Exception: whatever the policy raised; an environment's or plugin's exception never ends the run.
@@ -65,11 +66,8 @@ class Scheduler:
             if on_done is not None:
                 on_done(trajectory)
 
-        with (
-            ThreadPoolExecutor(max(1, min(16, workers)), "mmrl-env") as pool,
-            ThreadPoolExecutor(1, "mmrl-score") as thread,
-        ):
-            scoring = Scoring(suite, thread, done)
+        with ThreadPoolExecutor(max(1, min(16, workers)), "mmrl-env") as pool:
+            scoring = Scoring(suite, done, state)
 
             async def work() -> None:
                 envs = _Envs(pool)
@@ -81,7 +79,7 @@ class Scheduler:
                     batcher.leave()
                     await envs.close()
 
-            await _all([work() for _ in range(workers)], [batcher.serve(), scoring.serve()], scoring.drain())
+            await _all([work() for _ in range(workers)], [batcher.serve()], scoring.drain())
         return [finished[i] for i in range(len(specs))]
 
     async def _one(self, spec: EpisodeSpec, envs: _Envs, batcher: Batcher, pool: Executor) -> Trajectory:
@@ -142,28 +140,6 @@ async def _all(workers: Sequence[Coroutine[Any, Any, None]], servers: Sequence[C
         raise (first.cause if isinstance(first, PolicyError) else first) from None
     finally:
         last.close()
-
-
-def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end, also from inside a running loop (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    box: dict[str, Any] = {}
-
-    def target() -> None:
-        try:
-            box["value"] = asyncio.run(coroutine)
-        except BaseException as error:
-            box["error"] = error
-
-    thread = threading.Thread(target=target, name="mmrl-rollout")
-    thread.start()
-    thread.join()
-    if "error" in box:
-        raise box["error"]
-    return box["value"]
 
 
 def rollout(env_id: str, policy: str | Policy, seeds: Sequence[int],

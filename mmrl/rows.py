@@ -39,13 +39,14 @@ def schema() -> Any:
     })  # fmt: skip
     score = pa.struct({
         "name": text, "value": real, "valid": flag, "status": text, "info": text, "turns": pa.list_(real),
+        "weight": real,
     })  # fmt: skip
     return pa.schema({
         "id": text, "step": whole, "env_id": text, "seed": whole, "group": text, "reward": real, "valid": flag,
         "advantage": real, "policy_version": whole, "success": flag, "terminated": flag, "truncated": flag,
         "error": text, "n_turns": whole, "env_return": real, "sample_id": text, "messages": text,
         "final_observation": text, "reference": text, "meta": text, "turns": pa.list_(turn),
-        "scores": pa.list_(score),
+        "scores": pa.list_(score), "gate": text, "reward_turns": pa.list_(real),
     })  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def _score_rows(record: RewardRecord | None) -> list[dict[str, Any]] | None:
         return None
     return [
         {"name": name, "value": float(s.value) if s.valid else None, "valid": s.valid, "status": s.status,
-         "info": _dumps(s.info), "turns": None if s.turns is None else [float(v) for v in s.turns]}
+         "info": _dumps(s.info), "turns": _floats(s.turns), "weight": record.weights.get(name)}
         for name, s in record.scores.items()
     ]  # fmt: skip
 
@@ -169,10 +170,20 @@ def _record(row: Mapping[str, Any]) -> RewardRecord | None:
         return None
     scores = {
         s["name"]: Score(s["value"] if s["valid"] else 0.0, s["valid"], json.loads(s["info"]), s["status"],
-                         None if s["turns"] is None else tuple(s["turns"]))
+                         _tuple(s["turns"]))
         for s in row["scores"]
     }  # fmt: skip
-    return RewardRecord(row["reward"] or 0.0, row["reward"] is not None, scores)
+    weights = {s["name"]: s["weight"] for s in row["scores"] if s["weight"] is not None}
+    return RewardRecord(row["reward"] or 0.0, row["reward"] is not None, scores, weights, row["gate"],
+                        _tuple(row["reward_turns"]))  # fmt: skip
+
+
+def _floats(values: Sequence[float] | None) -> list[float] | None:
+    return None if values is None else [float(v) for v in values]
+
+
+def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
 
 
 def to_row(step: int, t: Trajectory, advantage: float | None, save: SaveImage) -> dict[str, Any]:
@@ -197,6 +208,7 @@ def to_row(step: int, t: Trajectory, advantage: float | None, save: SaveImage) -
         "messages": _dumps(_chat(t.messages, save)), "final_observation": _dumps(_parts(t.final_observation, save)),
         "reference": None if t.sample.reference is None else _dumps(t.sample.reference),
         "meta": _dumps(t.sample.meta), "turns": _turn_rows(t.turns, save), "scores": _score_rows(t.record),
+        "gate": t.record.gate if t.record else None, "reward_turns": _floats(t.record.turns) if t.record else None,
     }  # fmt: skip
 
 

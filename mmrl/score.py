@@ -19,7 +19,7 @@ class Score:
         info: why, in JSON-able values (shown to people).
         status: ``ok``; ``not_applicable`` (left out, weights renormalised) or ``failed`` (the trajectory is
             masked out of its group's statistics and of the loss).
-        turns: optional value for each turn.
+        turns: optional share of each turn in ``value``; they add up to it.
     """
 
     value: float
@@ -47,8 +47,15 @@ class RewardRecord:
         value: the weighted sum over the plugins that apply; 0.0 and meaningless unless ``valid``.
         valid: False if any plugin failed or none applied.
         scores: plugin instance name -> its score.
+        weights: plugin instance name -> the weight that its score had in ``value``, renormalised over those that
+            apply; empty unless ``valid``.
+        gate: the plugin whose gate closed and changed ``value``, or None.
+        turns: share of each turn in ``value``, if any plugin gave shares; what others gave counts for the last turn.
     """
 
     value: float
     valid: bool
     scores: Mapping[str, Score]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    gate: str | None = None
+    turns: tuple[float, ...] | None = None

@@ -25,7 +25,7 @@ class Turn:
         finish_reason: how the answer ended: ``stop``, ``length`` (token limit) or ``context`` (no room).
         reward: the environment's reward for this step.
         info: the environment's info for this step (``valid_action``, ``action_cost``, ``state_key``, ...);
-            ``info["state_key"]`` here is that of the state in which the policy spoke.
+            ``state_key`` and ``potential`` here are those of the state in which the policy spoke.
         version: how many updates the policy had seen.
     """
 

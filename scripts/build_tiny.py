@@ -14,18 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmrl.config import TrainingArgs
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.evaluate import evaluate
-from mmrl.policy import Completion, Request
 from mmrl.rollout import Scheduler, run_sync
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.learner import Learner
 from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.policies.noisy_expert import NoisyExpert
 from mmrl_agents.sft import pick
 from mmrl_agents.transcript import Transcript
 
@@ -47,27 +45,6 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
-
-
-class NoisyExpert:
-    """The expert, with a share of random actions; remembers which turns were its own."""
-
-    def __init__(self, noise: float) -> None:
-        self.noise = noise
-        self.own: dict[str, list[bool]] = {}
-
-    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer each request."""
-        return [Completion(self._act(r)) for r in requests]
-
-    def _act(self, request: Request) -> str:
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(request.seed)))
-        line = next((x for m in request.messages for x in m.text.splitlines() if x.startswith("Actions:")), "")
-        own = not line or rng.random() >= self.noise
-        self.own.setdefault(request.episode, []).append(own)
-        if own:
-            return request.env.expert_action()
-        return str(rng.choice(line.removeprefix("Actions:").split(","))).strip()
 
 
 def collect(noise: float, limit: int) -> tuple[list[Trajectory], dict[str, list[bool]]]:

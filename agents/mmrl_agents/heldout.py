@@ -12,6 +12,9 @@ from mmrl_agents.models import find_model, load_model
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run, publish
 
+WHEN = {"before": "before training", "warm": "after warm start", "after": " after training"}
+"""The moments of the final evaluation, as they are said."""
+
 
 class HeldOut:
     """Evaluates ``run``'s policy; keeps ``best/`` and ``progress.best``."""
@@ -35,11 +38,12 @@ class HeldOut:
         return {"eval/success": success, **{f"eval/success/{r.env}": r.success for r in results}}
 
     def final(self, when: str) -> list[EvalResult]:
-        """Evaluate ``before`` training, or ``after`` it with the best checkpoint, and say the figures."""
+        """Evaluate ``before`` training, after a ``warm`` start, or ``after`` all with the best; say the figures."""
         run, config = self.run, self.run.config.eval
         if config.final_episodes == 0:
             return []
-        run.reporter.say(f"{when:>6} training  {config.final_episodes} held-out episodes ...")
+        said = WHEN[when]
+        run.reporter.say(f"{said}  {config.final_episodes} held-out episodes ...")
         best = run.store.root / "best"
         if when == "after" and best.is_dir():
             model = load_model(find_model(str(best)), "bfloat16" if run.config.training_args.bf16 else "float32")
@@ -48,7 +52,7 @@ class HeldOut:
         results = self._all(self._policy(model), config.final_seed, config.final_episodes, f"{when}: held-out episodes")
         for result in results:
             run.store.write_eval(f"{when}-{result.env.replace('/', '-')}", {**result.as_dict(), "when": when})
-            run.reporter.say(f"{when:>6} training  {result}")
+            run.reporter.say(f"{said}  {result}")
         return results
 
     def _policy(self, model: object) -> HFPolicy:

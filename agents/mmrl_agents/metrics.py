@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import pstdev
 
 from mmrl.trajectory import Trajectory
 
@@ -11,8 +12,10 @@ def rollout_metrics(trajectories: Sequence[Trajectory], advantages: Sequence[flo
     """Means over the batch.
 
     Returns:
-        ``reward`` and ``reward/<plugin>`` (means where valid), ``success``, ``turns``, ``invalid_actions`` (share of
-        actions), ``errors`` and ``failed_scores`` (counts), ``invalid`` (trajectories not learned from),
+        ``reward`` and ``reward/<plugin>`` (means where valid), ``spread/<plugin>`` (standard deviation of its scores),
+        ``weight/<plugin>`` (mean weight in the reward), ``failed/<plugin>`` and ``failed_scores`` (counts), ``gated``
+        (rewards that a gate changed), ``success``, ``turns``, ``invalid_actions`` (share of actions), ``errors``
+        (count), ``invalid`` (trajectories not learned from),
         ``no_spread`` (share of valid trajectories with advantage 0), ``cut_turns`` (share of turns cut by their
         token limit).
     """
@@ -31,8 +34,14 @@ def rollout_metrics(trajectories: Sequence[Trajectory], advantages: Sequence[flo
     }
     scores = [(n, s) for t in trajectories if t.record is not None for n, s in t.record.scores.items()]
     out["failed_scores"] = float(sum(s.status == "failed" for _, s in scores))
+    out["gated"] = float(sum(t.record is not None and t.record.gate is not None for t in trajectories))
     for name in dict.fromkeys(n for n, _ in scores):
-        out[f"reward/{name}"] = _mean([s.value for n, s in scores if n == name and s.valid])
+        values = [s.value for n, s in scores if n == name and s.valid]
+        out[f"reward/{name}"] = _mean(values)
+        out[f"spread/{name}"] = pstdev(values) if values else 0.0
+        out[f"failed/{name}"] = float(sum(n == name and s.status == "failed" for n, s in scores))
+        weights = [t.record.weights[name] for t in trajectories if t.record and name in t.record.weights]
+        out[f"weight/{name}"] = _mean(weights)
     return out
 
 

@@ -11,7 +11,7 @@ from mmrl.config import EPOCH_TASKS, Config, EnvironmentConfig
 from mmrl.episode import EpisodeSpec
 from mmrl.errors import BadInput
 
-NOISE_TRAIN, NOISE_MIX, NOISE_SFT = 1, 2, 3
+NOISE_TRAIN, NOISE_MIX, NOISE_SFT, NOISE_WARM = 1, 2, 3, 4
 """First numbers of noise keys, so that no two uses ever share noise; 0 is evaluation's."""
 
 

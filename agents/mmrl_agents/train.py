@@ -10,22 +10,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mmrl.check_config import check_config
 from mmrl.config_load import LoadedConfig
 from mmrl.episode import EpisodeLimits
 from mmrl.errors import BadInput
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
-from mmrl.rollout import Scheduler, run_sync
+from mmrl.rollout import Scheduler
+from mmrl.run_state import RunState
+from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
-from mmrl_agents.advantage import ESTIMATORS, by_turn
+from mmrl_agents.credit import credit
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.metrics import rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import Plan, plan, step_specs
+from mmrl_agents.warm_start import check_experts, warm_start
 
 
 class Grpo:
@@ -35,6 +36,7 @@ class Grpo:
         """Check sizes, names and rewards; see :class:`mmrl.trainer.Trainer`."""
         plan(loaded.config)
         check_names(loaded)
+        check_experts(loaded)
         if not loaded.config.reward_plugins:
             raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
 
@@ -47,6 +49,11 @@ class Grpo:
         held_out = HeldOut(run)
         if run.progress.step == 0:
             held_out.final("before")
+            if loaded.config.warm_start is not None:
+                warm_start(run, loaded.config.warm_start)
+                policy.updated(0)
+                held_out.final("warm")
+                held_out.choose_best()
         while not finished(run, sizes.steps):
             started = time.monotonic()
             metrics = train_step(run, policy, suite, sizes)
@@ -90,17 +97,18 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> d
     specs, cursor = step_specs(run.config, sizes, step, run.progress.cursor)
     run.reporter.begin(f"step {step}: episodes", len(specs))
     began = time.monotonic()
-    trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode))
+    state = state_of(run, sizes.steps)
+    trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode, state))
     generated = time.monotonic()
-    advantages = group_advantages(trajectories, sizes.size, run.config.training_args.advantage)
-    chosen = [(t, a) for t, a in zip(trajectories, advantages, strict=True) if a is not None]
-    credit = turn_advantages(trajectories, sizes.size, run.config.training_args.turn_discount)
-    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], credit)
+    warn_of_failures(run, trajectories)
+    earned = credit(trajectories, sizes.size, run.config)
+    chosen = [(t, a) for t, a in zip(trajectories, earned.advantages, strict=True) if a is not None]
+    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], earned.turns)
     policy.updated(step)
     run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
-    run.store.write_rollouts(step, trajectories, advantages)
+    run.store.write_rollouts(step, trajectories, earned.advantages)
     timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
-    return {"step": step, **rollout_metrics(trajectories, advantages), **update, **timing}
+    return {"step": step, **rollout_metrics(trajectories, earned.advantages), **update, **timing}
 
 
 def training_scheduler(run: Run) -> Scheduler:
@@ -109,29 +117,20 @@ def training_scheduler(run: Run) -> Scheduler:
     return Scheduler(EpisodeLimits(r.max_turns, r.window), r.concurrency, r.max_batch, r.deterministic)
 
 
-def turn_advantages(trajectories: Sequence[Trajectory], size: int, discount: float) -> list[list[float]] | None:
-    """The advantage of each turn of each valid trajectory, or None if every turn shares its trajectory's."""
-    if discount == 1:
-        return None
-    out: list[list[float]] = []
-    for start in range(0, len(trajectories), size):
-        group = trajectories[start : start + size]
-        valid = [t.valid for t in group]
-        values = [t.record.value if t.valid and t.record else 0.0 for t in group]
-        rows = by_turn(values, [len(t.turns) for t in group], valid, discount)
-        out += [row for row, ok in zip(rows, valid, strict=True) if ok]
-    return out
+def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
+    """Say which plugins failed, how often, and the first error of each."""
+    failed: dict[str, list[str]] = {}
+    for t in trajectories:
+        for name, score in (t.record.scores if t.record else {}).items():
+            if score.status == "failed":
+                failed.setdefault(name, []).append(str(score.info.get("error", "")))
+    for name, errors in failed.items():
+        why = errors[0].partition("\n")[0]
+        run.reporter.say(f"plugin '{name}' failed on {len(errors)} of {len(trajectories)} rollouts: {why}")
 
 
-def group_advantages(trajectories: Sequence[Trajectory], size: int, name: str) -> list[float | None]:
-    """The advantage of each trajectory; None for invalid ones.  Groups are runs of ``size`` trajectories."""
-    out: list[float | None] = []
-    for start in range(0, len(trajectories), size):
-        group = trajectories[start : start + size]
-        valid = torch.tensor([t.valid for t in group])
-        rewards = torch.tensor([t.record.value if t.valid and t.record else 0.0 for t in group], dtype=torch.float64)
-        values = ESTIMATORS[name](rewards, valid).tolist()
-        out += [v if t.valid else None for t, v in zip(group, values, strict=True)]
-    return out
-
-
+def state_of(run: Run, steps: int) -> RunState:
+    """Where the run stands, for scheduled weights; the metrics are those of the step before, also after a resume."""
+    done = run.store.metrics()
+    numbers = {k: float(v) for k, v in done[-1].items() if isinstance(v, int | float)} if done else {}
+    return RunState(run.progress.step + 1, run.progress.step / max(steps, 1), numbers)

@@ -125,6 +125,11 @@ class TrainReporter:
         if self._bars is not None and self._sub is not None:
             self._bars.update(self._sub, advance=1, note=f"success {self._wins / self._seen:.0%}")
 
+    def tick(self) -> None:
+        """Count one piece of work that is no episode."""
+        if self._bars is not None and self._sub is not None:
+            self._bars.update(self._sub, advance=1)
+
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Count a step, on the main bar or as a line."""
         self._pace.tick()

@@ -44,7 +44,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_gives_the_learner_and_the_suite(path: Path) -> None:
     trainer, suite = check_config(load_config(path))
     assert isinstance(trainer, Fake)
-    assert [(name, weight) for name, weight, _ in suite.plugins] == [("exact_match", 2.0), ("number", 1.0)]
+    assert [(m.name, m.config.weight) for m in suite.members] == [("exact_match", 2.0), ("number", 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,56 @@ def test_evaluation_environments_are_checked_too(path: Path) -> None:
     path.write_text(TEXT + "eval:\n  environments:\n    - id: text/aritmetic\n")
     with pytest.raises(BadInput, match=r"run\.yaml:13: unknown environment"):
         check_config(load_config(path))
+
+
+def test_a_field_that_no_environment_provides_is_named_before_anything_loads(path: Path, tmp_path: Path) -> None:
+    body = "import mmrl\nclass Sees(mmrl.RewardPlugin):\n  compute = lambda s, images: 1.0\n"
+    (tmp_path / "sees.py").write_text(body)
+    path.write_text(TEXT.replace("exact_match", f"{tmp_path}/sees.py:Sees\n    as: sees"))
+    said = r"run\.yaml:7: plugin 'sees' needs 'images', which none of the environments \(text/arithmetic\) provides"
+    with pytest.raises(BadInput, match=said):
+        check_config(load_config(path))
+    path.write_text(TEXT.replace("text/arithmetic\n    kwargs: {high: 5}", "minigrid/Empty-5x5"))
+    with pytest.raises(BadInput, match=r"run\.yaml:6: plugin 'exact_match' needs 'reference', which none of the"):
+        check_config(load_config(path))
+
+
+def test_plugin_files_run_first(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import mmrl\n@mmrl.reward_plugin\ndef mine(response):\n  return 0.5\n")
+    path.write_text(TEXT.replace("exact_match", "mine") + f"plugin_files: [{file}]\n")
+    assert [m.name for m in check_config(load_config(path))[1].members] == ["mine", "number"]
+    path.write_text(TEXT + "plugin_files: [nowhere.py]\n")
+    with pytest.raises(BadInput, match=r"run\.yaml:11: plugin file: no file nowhere\.py"):
+        check_config(load_config(path))
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ("weight: {schedule: linear, from: 1}", "run.yaml:8: 'reward_plugins.0.weight.to' is missing"),
+    ("weight: heavy", "run.yaml:8: 'reward_plugins.0.weight': input should be a valid number"),
+    ("gate: {below: 0, forse: 1}", "run.yaml:8: unknown key 'reward_plugins.0.gate.forse'; did you mean 'force'?"),
+    ("timeout_s: 0", "run.yaml:8: 'reward_plugins.0.timeout_s': input should be greater than 0"),
+])  # fmt: skip
+def test_bad_keys_of_an_entry(path: Path, line: str, expected: str) -> None:
+    path.write_text(TEXT.replace("weight: 2", line))
+    with pytest.raises(BadInput) as error:
+        check_config(load_config(path))
+    assert str(error.value).replace(f"{path.parent}/", "").startswith(expected)
+
+
+@pytest.mark.parametrize(("more", "key"), [
+    ("training_args: {turn_discount: 0.5}", "training_args.turn_discount"),
+    ("training_args: {turn_baseline: state}", "training_args.turn_baseline"),
+    ("", "rewards.clip"),
+])  # fmt: skip
+def test_what_works_on_sums_does_not_go_with_scores_compared_one_by_one(path: Path, more: str, key: str) -> None:
+    clip = "" if more else ", clip: [0, 1]"
+    path.write_text(TEXT + f"rewards: {{normalise: normalise_then_sum{clip}}}\n{more}\n")
+    with pytest.raises(BadInput, match=f"'{key}' works on sums of scores; it does not go with"):
+        check_config(load_config(path))
+
+
+def test_the_suite_takes_the_learners_discount_and_the_clip(path: Path) -> None:
+    path.write_text(TEXT + "rewards: {clip: [-1, 1]}\ntraining_args: {turn_discount: 0.5}\n")
+    suite = check_config(load_config(path))[1]
+    assert (suite.clip, suite.discount) == ((-1.0, 1.0), 0.5)

@@ -5,18 +5,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from reward_tools import batched, episode, plugin_of, suite_of
 
 import mmrl
 from mmrl.errors import BadInput
 from mmrl.registry import PLUGINS
-from mmrl.reward import PluginConfig, RewardPlugin, RewardSuite, build_plugin, join, reward_plugin
+from mmrl.reward import PluginConfig, RewardPlugin, RewardSuite, build_plugin, reward_plugin
 from mmrl.score import RewardRecord, Score
-from mmrl.trajectory import Trajectory, Turn
-
-
-def episode(*responses: str, reference: Any = None) -> Trajectory:
-    sample = mmrl.Sample.ask("how long?", reference)
-    return Trajectory("t", "e", 0, "g", sample, tuple(Turn((), r) for r in responses), True, False)
+from mmrl.trajectory import Trajectory
 
 
 class ByCompute(RewardPlugin):
@@ -69,20 +65,9 @@ def one(name: str, trajectory: Trajectory, **kwargs: Any) -> Score:
     return record.scores["it"]
 
 
-def plugin_of(returned: Any, low: float = -math.inf, high: float = math.inf) -> RewardPlugin:
-    class Made(RewardPlugin):
-        range = (low, high)
-
-        def compute(self) -> Any:
-            if isinstance(returned, Exception):
-                raise returned
-            return returned
-
-    return Made()
-
-
-def suite_of(*plugins: tuple[float, Any]) -> RewardSuite:
-    return RewardSuite([(f"p{i}", weight, plugin_of(value)) for i, (weight, value) in enumerate(plugins)])
+def by_weight(*plugins: tuple[float, Any]) -> RewardSuite:
+    made = {f"p{i}": plugin_of(value) for i, (_, value) in enumerate(plugins)}
+    return suite_of(made, {f"p{i}": {"weight": weight} for i, (weight, _) in enumerate(plugins)})
 
 
 def test_all_forms_give_equal_records() -> None:
@@ -121,7 +106,8 @@ def test_references_by_module_and_by_file_that_is_edited(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("returned", "expected"), [
     (0.5, Score(0.5)), (True, Score(1.0)), (3, Score(3.0)), ({"reward": 2}, Score(2.0)),
-    (None, Score.not_applicable()), ({"reward": None, "info": {"a": 1}}, Score.not_applicable(a=1)),
+    (None, Score.not_applicable(reason="the plugin gave no answer")),
+    ({"reward": None, "info": {"a": 1}}, Score.not_applicable(a=1)),
     (Score(1.0, turns=(1.0,)), Score(1.0, turns=(1.0,))),
     (math.nan, Score.failed("the score is nan, not a finite number")),
     (math.inf, Score.failed("the score is inf, not a finite number")),
@@ -133,31 +119,30 @@ def test_references_by_module_and_by_file_that_is_edited(tmp_path: Path) -> None
     (Score(1.0, turns=(math.nan,)), Score.failed("the values by turn are (nan,), not 1 finite numbers")),
 ])  # fmt: skip
 def test_what_compute_may_return(returned: Any, expected: Score) -> None:
-    (record,) = suite_of((1.0, returned)).score([episode("x")])
+    (record,) = by_weight((1.0, returned)).score([episode("x")])
     assert record.scores["p0"] == expected
     assert record.valid == expected.valid
 
 
 def test_a_value_outside_the_range_is_a_failure() -> None:
-    (record,) = RewardSuite([("p", 1.0, plugin_of(1.5, 0, 1))]).score([episode("x")])
+    (record,) = suite_of({"p": plugin_of(1.5, 0, 1)}).score([episode("x")])
     assert record == RewardRecord(0.0, False, {"p": Score.failed("the score 1.5 is outside the declared range [0, 1]")})
 
 
 def test_weights_add_up() -> None:
-    (record,) = suite_of((2.0, 0.5), (-1.0, 3.0)).score([episode("x")])
+    (record,) = by_weight((2.0, 0.5), (-1.0, 3.0)).score([episode("x")])
     assert (record.value, record.valid) == (-2.0, True)
 
 
 def test_not_applicable_is_left_out_and_the_weights_scale_up() -> None:
-    (record,) = suite_of((1.0, 0.5), (3.0, None)).score([episode("x")])
+    (record,) = by_weight((1.0, 0.5), (3.0, None)).score([episode("x")])
     assert (record.value, record.valid) == (2.0, True)
-    (record,) = suite_of((1.0, None), (3.0, None)).score([episode("x")])
+    (record,) = by_weight((1.0, None), (3.0, None)).score([episode("x")])
     assert (record.value, record.valid) == (0.0, False)
-    assert join({"a": Score(5.0)}, {"a": 0.0}).value == 0.0
 
 
 def test_one_failure_masks_the_record_and_keeps_the_other_scores() -> None:
-    (record,) = suite_of((1.0, 0.5), (1.0, ValueError("x"))).score([episode("x")])
+    (record,) = by_weight((1.0, 0.5), (1.0, ValueError("x"))).score([episode("x")])
     assert (record.value, record.valid) == (0.0, False)
     assert record.scores["p0"] == Score(0.5)
     assert record.scores["p1"].status == "failed"
@@ -169,27 +154,23 @@ def test_a_failure_in_one_trajectory_leaves_the_others_alone() -> None:
         def compute(self, response: str) -> float:
             return 1 / len(response)
 
-    records = RewardSuite([("p", 1.0, Picky())]).score([episode("ab"), episode(""), episode("abcd")])
+    records = suite_of({"p": Picky()}).score([episode("ab"), episode(""), episode("abcd")])
     assert [(r.value, r.valid) for r in records] == [(0.5, True), (0.0, False), (0.25, True)]
 
 
 @pytest.mark.parametrize(("returned", "error"), [
-    ([Score(1.0)], "returned 1 scores for 2"), ([1.0, 0.5], None), (["a", "b"], "score() returned 'a'"),
+    ([Score(1.0)] * 3, "returned 3 scores for 1"), (["a", "b"], "the plugin returned 'a'"),
     (RuntimeError("gone"), "RuntimeError: gone"), (None, "TypeError"),
 ])  # fmt: skip
-def test_a_batched_plugin_that_misbehaves_fails_and_never_raises(returned: Any, error: str | None) -> None:
-    class Batched(RewardPlugin):
-        def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
-            if isinstance(returned, Exception):
-                raise returned
-            return returned
+def test_a_batched_plugin_that_misbehaves_fails_and_never_raises(returned: Any, error: str) -> None:
+    def score(trajectories: Sequence[Trajectory]) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
 
-    records = RewardSuite([("p", 1.0, Batched())]).score([episode("x"), episode("y")])
-    if error is None:
-        assert [r.value for r in records] == [1.0, 0.5]
-    else:
-        assert [r.valid for r in records] == [False, False]
-        assert error in records[0].scores["p"].info["error"]
+    records = suite_of({"p": batched(score)}).score([episode("x"), episode("y")])
+    assert [r.valid for r in records] == [False, False]
+    assert error in records[0].scores["p"].info["error"]
 
 
 def test_one_plugin_twice_needs_as() -> None:
@@ -227,9 +208,5 @@ def test_compute_that_asks_for_an_unknown_field_is_found_at_construction() -> No
 
 @pytest.mark.parametrize("score", [Score(None), Score("high"), Score(1.0, turns=(None,))])  # type: ignore[arg-type]
 def test_a_score_that_is_no_number_fails_and_does_not_end_the_run(score: Score) -> None:
-    class Odd(RewardPlugin):
-        def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
-            return [score] * len(trajectories)
-
-    (record,) = RewardSuite([("odd", 1.0, Odd())]).score([episode("a")])
+    (record,) = suite_of({"odd": batched(lambda ts: [score] * len(ts))}).score([episode("a")])
     assert (record.valid, record.scores["odd"].status) == (False, "failed")

@@ -1,12 +1,14 @@
-"""Scoring beside generation: one thread, batches, results in place."""
+"""Scoring beside generation: batches, results in place."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 
+from reward_tools import suite_of
+
 import mmrl
-from mmrl import Completion, Request, RewardPlugin, RewardSuite, Score, Trajectory
+from mmrl import Completion, Request, RewardPlugin, Score, Trajectory
 
 
 class Watchful(RewardPlugin):
@@ -46,7 +48,7 @@ def test_a_slow_plugin_holds_up_neither_generation_nor_the_order() -> None:
     plugin = Watchful(last)
     seeds = list(range(12))
     trajectories = mmrl.rollout(
-        "text/arithmetic", Spoken(len(seeds), last), seeds, RewardSuite([("watchful", 1.0, plugin)]), concurrency=3
+        "text/arithmetic", Spoken(len(seeds), last), seeds, suite_of({"watchful": plugin}), concurrency=3
     )
     # The first scores wait for the last answer: had generation waited for them, they would have been -1.
     assert [t.record.value for t in trajectories if t.record is not None] == [float(s) for s in seeds]
@@ -57,7 +59,7 @@ def test_a_slow_plugin_holds_up_neither_generation_nor_the_order() -> None:
 
 def test_an_episode_that_ended_in_an_error_is_not_scored() -> None:
     plugin = Watchful(threading.Event())
-    (broken,) = mmrl.rollout("minigrid/Empty-5x5", "expert", [0], RewardSuite([("watchful", 1.0, plugin)]))
+    (broken,) = mmrl.rollout("minigrid/Empty-5x5", "expert", [0], suite_of({"watchful": plugin}))
     assert broken.error is not None
     assert broken.error.startswith("NoExpert: ")
     assert broken.record is None

@@ -61,14 +61,14 @@ def test_a_shift_changes_nothing_and_an_order_only_the_order(name: str, rewards:
 def test_turn_level_credit() -> None:
     # Returns to go: [0.5, 1] and [0, 0, 0]; mean 0.3, deviation sqrt(0.8 / 4).
     scale = 0.2**0.5 + 1e-4
-    got = by_turn([1.0, 0.0], [2, 3], [True, True], 0.5)
+    got = by_turn([[0.0, 1.0], [0.0] * 3], [True, True], 0.5)
     assert got[0] == pytest.approx([0.2 / scale, 0.7 / scale], abs=1e-12)
     assert got[1] == pytest.approx([-0.3 / scale] * 3, abs=1e-12)
     assert sum(sum(row) for row in got) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_turn_level_credit_leaves_invalid_trajectories_out() -> None:
-    with_invalid = by_turn([1.0, 9.0, 0.0], [2, 4, 3], [True, False, True], 0.5)
+    with_invalid = by_turn([[0.0, 1.0], [9.0] * 4, [0.0] * 3], [True, False, True], 0.5)
     assert with_invalid[1] == [0.0] * 4
-    assert [with_invalid[0], with_invalid[2]] == by_turn([1.0, 0.0], [2, 3], [True, True], 0.5)
-    assert by_turn([1.0, 0.0], [2, 3], [True, False], 0.5) == [[0.0] * 2, [0.0] * 3]
+    assert [with_invalid[0], with_invalid[2]] == by_turn([[0.0, 1.0], [0.0] * 3], [True, True], 0.5)
+    assert by_turn([[0.0, 1.0], [0.0] * 3], [True, False], 0.5) == [[0.0] * 2, [0.0] * 3]

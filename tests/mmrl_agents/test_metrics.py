@@ -15,10 +15,11 @@ def batch() -> list[Trajectory]:
     won = with_info(turn([1], [2]), success=True, valid_action=True)
     lost = dataclasses.replace(with_info(turn([1], [2]), valid_action=False), finish_reason="length")
     na = Score.not_applicable()
+    gated = RewardRecord(1.5, True, {"p": Score(1.0), "q": Score(2.0)}, {"p": 0.5, "q": 0.5}, gate="p")
     failed = RewardRecord(0.0, False, {"p": Score.failed("boom"), "q": Score(8.0)})
     return [
-        trajectory("a", [lost, won], record=RewardRecord(1.5, True, {"p": Score(1.0), "q": Score(2.0)})),
-        trajectory("b", [won], record=RewardRecord(0.5, True, {"p": Score(0.5), "q": na})),
+        trajectory("a", [lost, won], record=gated),
+        trajectory("b", [won], record=RewardRecord(0.5, True, {"p": Score(0.5), "q": na}, {"p": 1.0})),
         trajectory("c", [lost], record=failed),
         trajectory("d", [], error="ValueError: x", record=None),
     ]
@@ -35,8 +36,15 @@ def test_means_by_hand() -> None:
         "no_spread": 0.5,
         "cut_turns": 0.5,
         "failed_scores": 1.0,
+        "gated": 1.0,
         "reward/p": 0.75,
+        "spread/p": 0.25,
+        "failed/p": 1.0,
+        "weight/p": 0.75,
         "reward/q": 5.0,
+        "spread/q": 3.0,
+        "failed/q": 0.0,
+        "weight/q": 0.5,
     }
 
 

@@ -1,0 +1,130 @@
+"""Weights that change while a run goes on: eased in or out by time, by step, or by what the run measures.
+
+Comes in: the ``weight`` of a plugin's YAML entry, a number or a mapping with ``schedule``.  Goes out: its value at a
+:class:`~mmrl.run_state.RunState`.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from mmrl.run_state import RunState
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Schedule(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+
+
+class _Ramp(_Schedule):
+    """From one weight to another as x goes from ``start`` to ``end``; before and after it stays."""
+
+    from_: Finite = Field(alias="from")
+    """Weight before ``start``."""
+    to: Finite
+    """Weight after ``end``."""
+    start: Finite = 0.0
+    """Where the change begins."""
+    end: Finite = 1.0
+    """Where it is complete."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError(f"start ({self.start:g}) must lie before end ({self.end:g})")
+        return self
+
+    def share(self, x: float) -> float:
+        """How much of the way is done at ``x``, in [0, 1]."""
+        return min(1.0, max(0.0, (x - self.start) / (self.end - self.start)))
+
+    def between(self, share: float) -> float:
+        """The weight after ``share`` of the way."""
+        return self.from_ + (self.to - self.from_) * share
+
+
+class Linear(_Ramp):
+    """A straight line over the run; ``start`` and ``end`` are shares of the run in [0, 1]."""
+
+    schedule: Literal["linear"]
+    """``linear``."""
+
+    def at(self, state: RunState) -> float:
+        """The weight where the run stands."""
+        return self.between(self.share(state.progress))
+
+
+class Cosine(_Ramp):
+    """Half a cosine over the run, slow at both ends; ``start`` and ``end`` are shares of the run in [0, 1]."""
+
+    schedule: Literal["cosine"]
+    """``cosine``."""
+
+    def at(self, state: RunState) -> float:
+        """The weight where the run stands."""
+        return self.between((1 - math.cos(math.pi * self.share(state.progress))) / 2)
+
+
+class ByMetric(_Ramp):
+    """Follows a metric of the step before; ``start`` and ``end`` are values of that metric."""
+
+    schedule: Literal["metric"]
+    """``metric``."""
+    metric: str
+    """Its name in ``metrics.jsonl``: ``success``, ``reward/<plugin>``, ...; ``from`` holds until it is known."""
+
+    def at(self, state: RunState) -> float:
+        """The weight where the run stands."""
+        return self.between(self.share(state.metrics.get(self.metric, self.start)))
+
+
+class Steps(_Schedule):
+    """A new weight from each of the given steps on."""
+
+    schedule: Literal["steps"]
+    """``steps``."""
+    values: dict[int, Finite] = Field(min_length=1)
+    """Step from which it holds -> weight; before the first of them the first weight holds."""
+
+    def at(self, state: RunState) -> float:
+        """The weight where the run stands."""
+        steps = sorted(self.values)
+        return self.values[steps[max(0, bisect_right(steps, state.step) - 1)]]
+
+
+Schedule = Linear | Cosine | ByMetric | Steps
+
+
+def _kind(value: Any) -> Any:
+    """Which form of weight ``value`` takes: a schedule by its name, or a number."""
+    if isinstance(value, _Schedule):
+        return cast("Schedule", value).schedule
+    return cast("dict[str, Any]", value).get("schedule") if isinstance(value, dict) else NUMBER
+
+
+NUMBER = "number"
+_FORMS = "should be a number, or a mapping with schedule: linear, cosine, steps or metric"
+Weight = Annotated[
+    Annotated[Finite, Tag(NUMBER)]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[ByMetric, Tag("metric")]
+    | Annotated[Steps, Tag("steps")],
+    Discriminator(_kind, custom_error_type="weight", custom_error_message=_FORMS),
+]
+_TAGS = (NUMBER, "linear", "cosine", "metric", "steps")
+
+
+def untagged(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The keys of pydantic's location of an error, without the form of weight that it tried there."""
+    return tuple(p for i, p in enumerate(loc) if not (i and loc[i - 1] == "weight" and p in _TAGS))
+
+
+def weight_at(weight: float | Schedule, state: RunState) -> float:
+    """The weight where the run stands."""
+    return float(weight) if isinstance(weight, int | float) else weight.at(state)

@@ -1,0 +1,168 @@
+"""Validity carried from the scorer to the advantage, exactly."""
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from reward_tools import batched, episode, suite_of
+
+from mmrl.config import Config
+from mmrl.errors import BadInput
+from mmrl.reward import RewardPlugin, RewardSuite
+from mmrl.score import RewardRecord, Score
+from mmrl.trajectory import Trajectory, Turn
+from mmrl_agents.advantage import gdpo, grpo
+from mmrl_agents.credit import credit, turn_rewards
+
+SIZE = 8
+
+
+def config(normalise: str = "sum_then_normalise", **args: Any) -> Config:
+    return Config.model_validate({
+        "train_type": "GRPO", "model_id": "m", "environments": [{"id": "e"}], "training_args": args,
+        "rewards": {"normalise": normalise},
+    })  # fmt: skip
+
+
+def batch(n: int = 3 * SIZE) -> list[Trajectory]:
+    return [episode("a" * (i % 5), "b" * (i % 3), id=f"t{i}", seed=i) for i in range(n)]
+
+
+def scored(suite: RewardSuite, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    records = suite.score(trajectories)
+    return [dataclasses.replace(t, record=r) for t, r in zip(trajectories, records, strict=True)]
+
+
+class Length(RewardPlugin):
+    def compute(self, response: str, trajectory: Trajectory) -> float:
+        return len(response) + math.sqrt(trajectory.seed)
+
+
+def stumbles(trajectory: Trajectory) -> float:
+    if trajectory.seed % 7 == 6:
+        raise ValueError("seven")
+    return 0.0
+
+
+def wrong_list(trajectories: Sequence[Trajectory]) -> list[Score]:
+    return [Score(0.0)] * (len(trajectories) if all(t.seed % 5 for t in trajectories) else 7)
+
+
+class Raises(RewardPlugin):
+    def compute(self, trajectory: Trajectory) -> float:
+        return stumbles(trajectory)
+
+
+class IsNan(RewardPlugin):
+    def compute(self, trajectory: Trajectory) -> float:
+        return math.nan if trajectory.seed % 4 == 1 else 0.0
+
+
+class Hangs(RewardPlugin):
+    async def compute(self, trajectory: Trajectory) -> float:
+        await asyncio.sleep(60 if trajectory.seed == 10 else 0)
+        return 0.0
+
+
+BROKEN: dict[str, tuple[RewardPlugin, set[int]]] = {
+    "raises": (Raises(), {i for i in range(24) if i % 7 == 6}),
+    "nan": (IsNan(), {i for i in range(24) if i % 4 == 1}),
+    "wrong_length": (batched(wrong_list), {i for i in range(24) if i % 5 == 0}),
+    "hangs": (Hangs(), {10}),
+}
+
+
+@pytest.mark.parametrize("names", [[n] for n in BROKEN] + [list(BROKEN)])
+def test_broken_plugins_cost_their_own_samples_and_nothing_else(names: list[str]) -> None:
+    good, everything = {"length": Length()}, batch()
+    broken = {n: BROKEN[n][0] for n in names}
+    lost = set[int]().union(*(BROKEN[n][1] for n in names))
+    entries = {n: {"timeout_s": 0.5, "weight": 1.0} for n in names} | {"length": {"weight": 2.0}}
+    with_broken = credit(scored(suite_of(good | broken, entries), everything), SIZE, config()).advantages
+    assert {i for i, a in enumerate(with_broken) if a is None} == lost
+    # What is left is compared as if the lost ones had never been sampled.
+    plain = scored(suite_of(good, {"length": {"weight": 2.0}}), everything)
+    for start in range(0, len(plain), SIZE):
+        left = [i for i in range(start, start + SIZE) if i not in lost]
+        alone = credit([plain[i] for i in left], len(left), config()).advantages if left else []
+        assert [with_broken[i] for i in left] == alone
+
+
+def test_failures_that_are_left_out_change_no_advantage() -> None:
+    everything, good = batch(), {"length": Length()}
+    broken = {n: plugin for n, (plugin, _) in BROKEN.items() if n != "hangs"}
+    entries = {n: {"on_failure": "leave_out", "weight": 0.0} for n in broken}
+    both = credit(scored(suite_of(good | broken, entries), everything), SIZE, config()).advantages
+    assert both == credit(scored(suite_of(good), everything), SIZE, config()).advantages
+    assert None not in both
+
+
+def test_a_group_with_one_valid_trajectory_learns_nothing() -> None:
+    class OnlyFirst(RewardPlugin):
+        def compute(self, trajectory: Trajectory) -> float:
+            return 1.0 if trajectory.seed == 0 else math.nan
+
+    got = credit(scored(suite_of({"p": OnlyFirst()}), batch(SIZE)), SIZE, config()).advantages
+    assert got == [0.0, *[None] * (SIZE - 1)]
+
+
+def test_normalise_then_sum_gives_every_plugin_its_say() -> None:
+    # One plugin moves by thousands, the other by thousandths, against each other.
+    trajectories = [
+        dataclasses.replace(t, record=RewardRecord(1.0, True, {"big": Score(1000.0 * i), "small": Score(-0.001 * i)},
+                                                   {"big": 1.0, "small": 1.0}))
+        for i, t in enumerate(batch(4))
+    ]  # fmt: skip
+    got = credit(trajectories, 4, config("normalise_then_sum")).advantages
+    steps, all_of_them = torch.arange(4, dtype=torch.float64), torch.ones(4, dtype=torch.bool)
+    apart = grpo(1000 * steps, all_of_them) + grpo(-0.001 * steps, all_of_them)
+    torch.testing.assert_close(torch.tensor(got), grpo(apart, all_of_them).float(), rtol=1e-6, atol=1e-6)
+    # The sum of raw scores would not have noticed the small one; here it turns the order round within its epsilon.
+    assert apart.abs().max() < 0.15
+
+
+def test_gdpo_by_hand() -> None:
+    scores = torch.tensor([[1.0, 0.0], [3.0, 9.0], [5.0, 5.0], [7.0, 5.0]], dtype=torch.float64)
+    applies = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    valid, weights = torch.ones(4, dtype=torch.bool), torch.tensor([[1.0, 2.0]] * 4, dtype=torch.float64)
+    one = 2**-0.5 * 2 / (2**0.5 + 1e-4) * 2**0.5 / 2  # (3 - 2) / (sqrt(2) + 1e-4)
+    # Group 0: plugin 0 is -1, 1 over sqrt(2); plugin 1 applies once: 0.  Group 1: plugin 0 likewise, plugin 1 has no
+    # spread: 0.
+    total = torch.tensor([-one, one, -one, one], dtype=torch.float64)
+    torch.testing.assert_close(gdpo(scores, applies, weights, valid, 2), grpo(total, valid), rtol=1e-9, atol=1e-12)
+    assert gdpo(scores, applies, weights, valid & torch.tensor([True, True, True, False]), 2)[3] == 0.0
+
+
+def with_states(states: Sequence[str], reward: float) -> Trajectory:
+    turns = tuple(Turn((), "x", info={"state_key": s}) for s in states)
+    return dataclasses.replace(episode("x"), turns=turns, record=RewardRecord(reward, True, {}))
+
+
+def test_step_credit_compares_what_followed_the_same_state() -> None:
+    # From s the first went straight to success, the second by way of t, the third failed.
+    group = [with_states("s", 1.0), with_states("st", 1.0), with_states("su", 0.0)]
+    got = credit(group, 3, config(turn_baseline="state", turn_discount=0.5)).turns
+    assert got == [[0.5], [0.0, 0.0], [-0.5, 0.0]]
+    invalid = dataclasses.replace(group[0], error="gone")
+    got = credit([invalid, *group[1:]], 3, config(turn_baseline="state", turn_discount=0.5)).turns
+    assert got == [[0.25, 0.0], [-0.25, 0.0]]
+
+
+def test_step_credit_needs_states() -> None:
+    t = dataclasses.replace(episode("x"), record=RewardRecord(1.0, True, {}))
+    with pytest.raises(BadInput, match="reports no state_key; take 'group'"):
+        credit([t, t], 2, config(turn_baseline="state"))
+
+
+def test_shares_of_the_turns_reach_the_credit() -> None:
+    t = dataclasses.replace(episode("a", "b"), record=RewardRecord(1.0, True, {}, turns=(3.0, -2.0)))
+    assert turn_rewards(t) == [3.0, -2.0]
+    assert turn_rewards(dataclasses.replace(t, record=RewardRecord(1.0, True, {}))) == [0.0, 1.0]
+    assert turn_rewards(dataclasses.replace(t, error="gone")) == [0.0, 0.0]
+    u = dataclasses.replace(t, record=RewardRecord(0.0, True, {}, turns=(0.0, 0.0)))
+    got = credit([t, u], 2, config(turn_discount=0.5, advantage="dr_grpo")).turns
+    assert got == [[2.0, -2.0], [0.0, 0.0]]

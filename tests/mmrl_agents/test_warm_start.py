@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learner_tools import run_config
+from safetensors.torch import load_file
+
+import mmrl
+from mmrl.config import WarmStart
+from mmrl.errors import BadInput
+from mmrl.report import Quiet
+from mmrl.rollout import rollout
+from mmrl.store import RunStore
+from mmrl_agents.policies.noisy_expert import NoisyExpert
+from mmrl_agents.train import Grpo
+
+PLAN = {"episodes": 12, "steps": 6, "batch_size": 8, "learning_rate": 2e-3}
+
+
+def warm_config(tmp_path: Path, name: str = "run", **sections: Any) -> Any:
+    rollout_ = {"max_turns": 8, "max_new_tokens": 8}
+    tree = {"environments": [{"id": "babyai/GoToObj"}], "warm_start": PLAN, "rollout": rollout_}
+    return run_config(tmp_path, name, **{**tree, **sections})
+
+
+class StopAtTick(Quiet):
+    """Asks for an end at the third piece of work, as Ctrl-C does."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self.stopping = False
+
+    def tick(self) -> None:
+        self.ticks += 1
+        self.stopping = self.ticks == 3
+
+
+def weights(root: Path, name: str = "final") -> dict[str, torch.Tensor]:
+    return load_file(root / name / "model.safetensors")
+
+
+def test_the_noisy_expert_remembers_its_own_turns_and_repeats_itself() -> None:
+    def play(noise: float) -> tuple[list[list[str]], NoisyExpert]:
+        expert = NoisyExpert(noise)
+        episodes = rollout("babyai/GoToObj", expert, range(20), max_turns=40)
+        return [[t.response for t in e.turns] for e in episodes], expert
+
+    (said, expert), (again, _) = play(0.5), play(0.5)
+    assert said == again
+    own = [flag for flags in expert.own.values() for flag in flags]
+    assert 0.35 < sum(own) / len(own) < 0.65
+    assert [len(flags) for _, flags in sorted(expert.own.items())] == [len(e) for e in said]
+    assert all(flag for flags in play(0.0)[1].own.values() for flag in flags)
+
+
+def test_imitation_comes_first_and_the_same_bits_come_twice(tmp_path: Path) -> None:
+    runs = [warm_config(tmp_path, n, eval={"episodes": 4, "final_episodes": 4}) for n in ("a", "b")]
+    roots = [Grpo().train(loaded, False, Quiet()) for loaded in runs]
+    one, two = map(weights, roots)
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert {p.stem.split("-")[0] for p in (roots[0] / "eval").glob("*.json")} == {"before", "warm", "step", "after"}
+    cold = weights(Grpo().train(warm_config(tmp_path, "cold", warm_start=None), False, Quiet()))
+    assert any(not torch.equal(one[k], cold[k]) for k in one)
+
+
+def test_the_policy_learns_what_the_expert_does(tmp_path: Path) -> None:
+    loaded = warm_config(
+        tmp_path, warm_start={"episodes": 40, "steps": 10, "batch_size": 16, "noise": 0.0},
+        model_id="mmrl/tiny", training_args={"max_steps": 1, "learning_rate": 1e-9},
+    )  # fmt: skip
+    policy = mmrl.load_policy(str(Grpo().train(loaded, False, Quiet()) / "final"), max_new_tokens=8)
+    actions = [t.response for e in rollout("babyai/GoToObj", policy, range(16), max_turns=8) for t in e.turns]
+    named = {"turn left", "turn right", "go forward", "pick up", "drop", "toggle"}
+    known = sum(a in named for a in actions) / len(actions)
+    start = mmrl.load_policy("mmrl/tiny", max_new_tokens=8)
+    before = [t.response for e in rollout("babyai/GoToObj", start, range(16), max_turns=8) for t in e.turns]
+    assert known > sum(a in named for a in before) / len(before)
+    useless = ("pick up", "drop", "toggle")
+    assert sum(a in useless for a in actions) < sum(a in useless for a in before)
+
+
+def test_an_interrupted_warm_start_begins_again(tmp_path: Path) -> None:
+    loaded = warm_config(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Grpo().train(loaded, False, StopAtTick())
+    resumed = weights(Grpo().train(loaded, True, Quiet()))
+    whole = weights(Grpo().train(warm_config(tmp_path, "whole"), False, Quiet()))
+    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+    assert RunStore(loaded.output_dir).metrics()[0]["step"] == 1
+
+
+def test_an_environment_without_an_expert_is_refused(tmp_path: Path) -> None:
+    loaded = warm_config(tmp_path, environments=[{"id": "minigrid/Empty-5x5"}])
+    with pytest.raises(BadInput, match="warm_start imitates experts, but"):
+        Grpo().check(loaded)
+
+
+def test_defaults() -> None:
+    assert json.loads(WarmStart().model_dump_json())["noise"] == 0.25
