@@ -163,7 +163,7 @@ class BabyAI(Env):
         return content, {"sample": sample, **self._facts()}
 
     def step(self, action: str) -> tuple[Content, float, bool, bool, dict[str, Any]]:
-        """Take the named action."""
+        """Take the named action; ``info["unsafe"]`` is ``"lava"`` if it led into lava."""
         if not self._running:
             raise RuntimeError("call reset() before step(), and once more after the episode has ended")
         inner = self.simulator
@@ -185,6 +185,8 @@ class BabyAI(Env):
                 self._expert.took(index)
         self._won = self._won or reward > 0
         info = {**self._facts(), "valid_action": valid, "action_cost": 1.0}
+        if _in_lava(inner):
+            info["unsafe"] = "lava"
         if terminated or truncated:
             self._running = False
             info["success"] = self._won
@@ -228,6 +230,12 @@ def _action_names(inner: MiniGridEnv) -> tuple[str, ...]:
     assert isinstance(inner.action_space, gymnasium.spaces.Discrete)
     named = ACTIONS[: int(inner.action_space.n)]
     return (*named, "done") if isinstance(inner, GoToDoorEnv | GoToObjectEnv) else named
+
+
+def _in_lava(inner: MiniGridEnv) -> bool:
+    """Whether the agent stands where it should not have gone."""
+    here = inner.grid.get(*inner.agent_pos)
+    return here is not None and here.type == "lava"
 
 
 def _is_fixed(inner: MiniGridEnv) -> bool:

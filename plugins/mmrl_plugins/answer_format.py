@@ -48,9 +48,9 @@ class AnswerFormat(RewardPlugin):
         problems = [self.problem(turn.response) for turn in trajectory.turns]
         if not problems:
             return Score.not_applicable(reason="the episode has no turns")
-        marks = tuple(float(not problem) for problem in problems)
+        shares = tuple(float(not problem) / len(problems) for problem in problems)
         found = {f"turn {i}": problem for i, problem in enumerate(problems) if problem}
-        return Score(sum(marks) / len(marks), info={"problems": found} if found else {}, turns=marks)
+        return Score(problems.count("") / len(problems), info={"problems": found} if found else {}, turns=shares)
 
     def problem(self, response: str) -> str:
         """What keeps ``response`` from being in form; empty if nothing does."""

@@ -12,6 +12,9 @@ from mmrl.reward import RewardPlugin
 from mmrl.score import Score
 from mmrl_plugins._text import is_tag, references, tagged
 
+SHOWN = 1000
+"""Characters of the answer that are kept for people."""
+
 
 class ExactMatch(RewardPlugin):
     """1 if the answer equals an acceptable reference, else 0.  Not applicable without a reference.
@@ -53,7 +56,7 @@ class ExactMatch(RewardPlugin):
             if answer is None:
                 return Score(0.0, info={"problem": problem})
         answer = self.normalise(answer)
-        return Score(float(answer in [self.normalise(str(r)) for r in accepted]), info={"answer": answer})
+        return Score(float(answer in [self.normalise(str(r)) for r in accepted]), info={"answer": answer[:SHOWN]})
 
     def normalise(self, text: str) -> str:
         """Remove the differences that do not count."""

@@ -118,6 +118,22 @@ def test_success_is_any_positive_reward() -> None:
     assert rewards[-1] > 0 == sum(rewards[:-1])
 
 
+@pytest.mark.parametrize("env_id", ["minigrid/LavaGapS5", "minigrid/LavaCrossingS9N1", "minigrid/DistShift1"])
+def test_a_step_into_lava_is_reported_and_no_other(env_id: str) -> None:
+    env, actions, burnt = make(env_id), random.Random(0), 0
+    for seed in range(30):
+        _, info = env.reset(seed=seed)
+        assert "unsafe" not in info
+        done = False
+        while not done:
+            _, reward, terminated, truncated, info = env.step(actions.choice(["go forward", "turn left", "turn right"]))
+            done = terminated or truncated
+            in_lava = terminated and reward == 0.0  # MiniGrid ends an episode at the goal, with a reward, or in lava
+            assert info.get("unsafe") == ("lava" if in_lava else None)
+            burnt += in_lava
+    assert burnt > 0
+
+
 def test_nothing_in_view_is_said_and_not_described() -> None:
     env = make("minigrid/Empty-16x16")
     _, info = env.reset(seed=0)

@@ -30,7 +30,7 @@ def test_tags(response: str, problem: str) -> None:
 
 def test_every_turn_counts() -> None:
     score = TAGS.compute(episode(GOOD, "4", GOOD, GOOD))
-    assert (score.value, score.turns) == (0.75, (1.0, 0.0, 1.0, 1.0))
+    assert (score.value, score.turns) == (0.75, (0.25, 0.0, 0.25, 0.25))
     assert list(score.info["problems"]) == ["turn 1"]
     assert TAGS.compute(episode(GOOD)) == Score(1.0, turns=(1.0,))
     assert TAGS.compute(episode()).status == "not_applicable"
@@ -38,7 +38,8 @@ def test_every_turn_counts() -> None:
 
 def test_pattern_matches_the_whole_answer_newlines_included() -> None:
     plugin = AnswerFormat(pattern=r"Thought: .*Action: \w+")
-    assert plugin.compute(episode("Thought: a\nb\nAction: go", "Action: go", "Thought: Action: go!")).turns == (1, 0, 0)
+    score = plugin.compute(episode("Thought: a\nb\nAction: go", "Action: go"))
+    assert (score.value, score.turns) == (0.5, (0.5, 0.0))
 
 
 @pytest.mark.parametrize("kwargs", [
