@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +10,12 @@ import typer
 from rich.table import Table
 
 from mmrl.check_config import check_config
+from mmrl.cli.check_plugin import plugin_
 from mmrl.cli.options import parse_pairs, screen
 from mmrl.config import EPOCH_TASKS, Config, EnvironmentConfig
 from mmrl.config_load import LoadedConfig, load_config
-from mmrl.reward import PluginConfig, RewardPlugin, RewardSuite, build_plugin, needs
-from mmrl.sample import Message, Sample, Text
-from mmrl.trajectory import Trajectory, Turn
+from mmrl.run_state import RunState
+from mmrl.schedule import ByMetric, Schedule, weight_at
 
 app = typer.Typer(no_args_is_help=True, help="Check a configuration, an environment or a plugin.")
 
@@ -47,10 +46,18 @@ def summary(loaded: LoadedConfig) -> list[tuple[str, str]]:
     c, out = loaded.config, loaded.output_dir
     rows = [("learner", c.train_type), ("model", c.model_id + (", LoRA" if c.training_args.lora else ", all weights"))]
     rows += [("environment", _environment(e)) for e in c.environments]
-    rows += [("reward", f"{p.instance}, weight {p.weight:g}") for p in c.reward_plugins]
+    rows += [("reward", f"{p.instance}, weight {weight_said(p.weight)}") for p in c.reward_plugins]
     rows += [("steps", _steps(c)), ("batch", _batch(c)), ("rollout", _rollout(c))]
     rows += [("held-out seeds", _held_out(c)), ("folder", f"{out}{' (exists)' if out.exists() else ''}")]
     return rows
+
+
+def weight_said(weight: float | Schedule) -> str:
+    """A weight in words."""
+    if isinstance(weight, int | float):
+        return f"{weight:g}"
+    start, end = weight_at(weight, RunState()), weight_at(weight, RunState(10**9, 1.0))
+    return f"by {weight.metric}" if isinstance(weight, ByMetric) else f"{start:g} to {end:g} ({weight.schedule})"
 
 
 def _environment(e: EnvironmentConfig) -> str:
@@ -125,57 +132,4 @@ def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-@app.command("plugin")
-def plugin_(
-    plugin: Annotated[
-        str, typer.Argument(metavar="REF", help="A registered name, module:Class or path/file.py:Class.")
-    ],
-    kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the plugin; may be repeated.")
-    ] = None,
-) -> None:
-    """Make a reward plugin and score small made-up episodes with it; exit code 1 if a score fails.
-
-    For example:
-
-      mmrl check plugin exact_match
-
-      mmrl check plugin my_rewards.py:Brevity --kwargs limit=20
-    """
-    entry = PluginConfig.model_validate({"name": plugin, "kwargs": parse_pairs(kwargs or [], "--kwargs")})
-    made = build_plugin(entry)
-    by_compute = type(made).score is RewardPlugin.score
-    print(f"needs: {', '.join(needs(made)) if by_compute else 'whole trajectories'}")
-    print(f"range: {made.range[0]:g} to {made.range[1]:g}")
-    samples = samples_for_plugins()
-    records = RewardSuite([(plugin, 1.0, made)]).score(list(samples.values()))
-    table = Table("episode", "status", "score", "info", title=_plain(plugin), title_justify="left")
-    for name, record in zip(samples, records, strict=True):
-        score = record.scores[plugin]
-        value = f"{score.value:g}" if score.valid else "-"
-        table.add_row(name, score.status, value, _plain(", ".join(f"{k}: {v}" for k, v in score.info.items())))
-    screen().print(table)
-    if any(r.scores[plugin].status == "failed" for r in records):
-        raise typer.Exit(1)
-
-
-def samples_for_plugins() -> dict[str, Trajectory]:
-    """Small episodes of the kinds that a plugin meets: answers right and wrong, several turns, no reference."""
-    return {
-        "right answer": _episode(("42",), "42", success=True),
-        "wrong answer": _episode(("I do not know.",), "42", success=False),
-        "empty answer": _episode(("",), "42", success=False),
-        "three turns, solved": _episode(("turn left", "go forward", "pick up"), None, success=True),
-        "three turns, cut short": _episode(("turn left", "turn left", "turn left"), None, success=False, cut=True),
-    }
-
-
-def _episode(answers: Sequence[str], reference: str | None, success: bool, cut: bool = False) -> Trajectory:
-    messages = (Message("user", (Text("What is 6 * 7?" if reference else "You see a ball."),)),)
-    last = len(answers) - 1
-    turns = tuple(
-        Turn((Text("You see a ball."),), a, reward=float(success and i == last),
-             info={"valid_action": True, "action_cost": 1.0, **({"success": success} if i == last else {})})
-        for i, a in enumerate(answers)
-    )  # fmt: skip
-    return Trajectory("check", "check", 0, "check", Sample("check", messages, reference), turns, not cut, cut)
+app.command("plugin")(plugin_)

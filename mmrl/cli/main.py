@@ -18,8 +18,10 @@ import mmrl
 from mmrl.cli.check import app as check_app
 from mmrl.cli.collect import collect
 from mmrl.cli.eval import eval_
+from mmrl.cli.export import app as export_app
 from mmrl.cli.listing import list_
 from mmrl.cli.play import play
+from mmrl.cli.score import score
 from mmrl.cli.train import train
 from mmrl.env import NoExpert
 from mmrl.errors import BadInput, RunStopped
@@ -38,8 +40,10 @@ app.command("train")(train)
 app.command("eval")(eval_)
 app.command("collect")(collect)
 app.command("play")(play)
+app.command("score")(score)
 app.command("list")(list_)
 app.add_typer(check_app, name="check")
+app.add_typer(export_app, name="export")
 
 
 def _version(wanted: bool) -> None:

@@ -103,21 +103,3 @@ def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path) -> None:
     assert "metadata['one_episode']" in failed[0]
     code, _, err = mmrl("check", "env", "mine.py:Godo")
     assert (code, err) == (2, "mmrl: unknown name in mine.py 'Godo'; did you mean 'Good'?\n")
-
-
-def test_check_plugin_scores_and_fails(mmrl: Cli, tmp_path: Path) -> None:
-    code, out, _ = mmrl("check", "plugin", "exact_match")
-    assert code == 0
-    assert out.startswith("needs: response, reference\nrange: 0 to 1\n")
-    (tmp_path / "mine.py").write_text(
-        "class Brief:\n    range = (0, 10)\n    def __init__(self, limit=3):\n        self.limit = limit\n"
-        "    def compute(self, query, response):\n        return 1 / (self.limit - len(response))\n"
-    )
-    code, out, _ = mmrl("check", "plugin", "mine.py:Brief", "--kwargs", "limit=100")
-    assert (code, out[:23]) == (0, "needs: query, response\n")
-    code, out, _ = mmrl("check", "plugin", "mine.py:Brief", "--kwargs", "limit=2")
-    assert code == 1
-    assert "ZeroDivisionError" in out
-    code, _, err = mmrl("check", "plugin", "mine.py:Brief", "--kwargs", "lmit=2")
-    assert code == 2
-    assert "does not take these kwargs" in err

@@ -1,0 +1,513 @@
+"""The suite over reward plugins: a sound one passes, and each deliberate fault is caught by the checks that should."""
+
+import asyncio
+import dataclasses
+import json
+import math
+import pickle
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from mmrl import RewardPlugin, Score, Trajectory
+from mmrl.caller import Overdue
+from mmrl.plugin_conformance import CHECKS, PluginCheck, check_plugin, run_check
+from mmrl.plugin_episodes import Own, hard, hard_texts, ordinary, small
+from mmrl.plugin_trial import Trial, limited
+
+
+@pytest.fixture(autouse=True)
+def same_generators() -> Iterator[None]:
+    """Broken plugins draw from global generators; the next test shall not notice."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+
+
+def value_of(response: str) -> float:
+    return len(response) % 7 / 7
+
+
+class Sound(RewardPlugin):
+    """Conforms.  Each broken plugin below changes one thing."""
+
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def compute(self, response: str) -> Any:
+        return value_of(response)
+
+
+class SoundAsync(Sound):
+    async def compute(self, response: str) -> float:
+        await asyncio.sleep(0)
+        return value_of(response)
+
+
+class SoundTurns(RewardPlugin):
+    """Conforms, in batches and with shares."""
+
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        return [self.one(t) for t in trajectories]
+
+    def one(self, trajectory: Trajectory) -> Score:
+        values = [value_of(turn.response) / len(trajectory.turns) for turn in trajectory.turns]
+        if not values:
+            return Score.not_applicable(reason="the episode has no turns")
+        return Score(math.fsum(values), info={"turns": len(values)}, turns=tuple(values))
+
+
+class SoundPotential(RewardPlugin):
+    potential: ClassVar[bool] = True
+
+    def compute(self, trajectory: Trajectory) -> Score | None:
+        return Score(0.0, turns=tuple(value_of(t.response) for t in trajectory.turns)) if trajectory.turns else None
+
+
+class RaisesOnChinese(Sound):
+    def compute(self, response: str) -> float:
+        if "答" in response:
+            raise UnicodeError("no Chinese here")
+        return value_of(response)
+
+
+class RaisesWhenNested(Sound):
+    def compute(self, response: str) -> float:
+        try:
+            return float(isinstance(json.loads(response), dict))
+        except ValueError:
+            return 0.0
+
+
+class RaisesWithoutReference(Sound):
+    def compute(self, response: str, reference: Any = None) -> float:
+        return float(str(response) == (reference if isinstance(reference, list | int) else reference.strip()))
+
+
+class ReturnsText(Sound):
+    def compute(self, response: str) -> Any:
+        return "high" if response == "4" else 0.5
+
+
+class SaysNoReason(Sound):
+    def compute(self, response: str) -> Any:
+        return Score(0.5) if response else Score.not_applicable()
+
+
+class ValidAndNotApplicable(Sound):
+    def compute(self, response: str) -> Any:
+        return Score(0.5) if response else Score(0.5, True, {"reason": "empty"}, "not_applicable")
+
+
+class AboveRange(Sound):
+    def compute(self, response: str) -> float:
+        return len(response) / 1000
+
+
+class NotANumber(Sound):
+    def compute(self, response: str) -> float:
+        return value_of(response) if response else math.nan
+
+
+class Infinite(SoundPotential):
+    """Its range is open, its values are not finite."""
+
+    potential: ClassVar[bool] = False
+
+    def compute(self, trajectory: Trajectory) -> Any:
+        return math.inf if len(trajectory.response) > 1000 else 1.0
+
+
+class OneScoreTooFew(SoundTurns):
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        return super().score(trajectories)[: max(1, len(trajectories) - 1)]
+
+
+class NoList(SoundTurns):
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        return self.one(trajectories[0])
+
+
+class WrongKindInList(SoundTurns):
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        scores = super().score(trajectories)
+        return scores if len(scores) == 1 else ["high", *scores[1:]]
+
+
+class SharesAreValues(SoundTurns):
+    def one(self, trajectory: Trajectory) -> Score:
+        score = super().one(trajectory)
+        return dataclasses.replace(score, turns=(score.value,) * len(trajectory.turns)) if score.valid else score
+
+
+class OneShareTooMany(SoundTurns):
+    def one(self, trajectory: Trajectory) -> Score:
+        score = super().one(trajectory)
+        return dataclasses.replace(score, turns=(*(score.turns or ()), 0.0)) if score.valid else score
+
+
+class OnePotentialTooFew(SoundPotential):
+    def compute(self, trajectory: Trajectory) -> Score:
+        return Score(0.0, turns=(1.0,))
+
+
+class Noise(Sound):
+    def __init__(self) -> None:
+        self.generator = random.Random()
+
+    def compute(self, response: str) -> float:
+        return self.generator.random()
+
+
+class Clock(Sound):
+    def compute(self, response: str) -> Any:
+        return {"reward": 0.5, "info": {"at": time.perf_counter_ns()}}
+
+
+class CountsCalls(Sound):
+    calls = 0
+
+    def compute(self, response: str) -> float:
+        self.calls += 1
+        return 1 / self.calls
+
+
+class RemembersByQuestion(Sound):
+    """A cache whose key lacks the answer."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, float] = {}
+
+    def compute(self, query: str, response: str) -> float:
+        return self.known.setdefault(query, value_of(response))
+
+
+class RanksItsBatch(SoundTurns):
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        scores = super().score(trajectories)
+        best = max((s.value for s in scores if s.valid), default=1.0) or 1.0
+        return [Score(s.value / best) if s.valid and len(scores) > 1 else s for s in scores]
+
+
+class SortsItsBatch(SoundTurns):
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        return super().score(sorted(trajectories, key=lambda t: t.response))
+
+
+class StacksItsBatch(SoundTurns):
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        if len({len(t.turns) for t in trajectories}) > 1:
+            raise ValueError("all input arrays must have the same shape")
+        return super().score(trajectories)
+
+
+class Scratch(Sound):
+    """What it computes with is shared by its threads."""
+
+    def compute(self, response: str) -> float:
+        self.text = response
+        time.sleep(0.002)
+        return value_of(self.text)
+
+
+class AsyncScratch(Sound):
+    async def compute(self, response: str) -> float:
+        self.text = response
+        await asyncio.sleep(0.002)
+        return value_of(self.text)
+
+
+class MarksTurns(Sound):
+    def compute(self, trajectory: Trajectory) -> float:
+        for turn in trajectory.turns:
+            turn.info["seen"] = True  # type: ignore[index]
+        return value_of(trajectory.response)
+
+
+class SortsReferences(Sound):
+    def compute(self, response: str, reference: Any) -> float:
+        if isinstance(reference, list):
+            reference.sort(reverse=True)
+        return value_of(response)
+
+
+class SetInInfo(Sound):
+    def compute(self, response: str) -> Any:
+        return {"reward": 0.5, "info": {"letters": {"a"}}}
+
+
+class NanInInfo(Sound):
+    def compute(self, response: str) -> Any:
+        return {"reward": 0.5, "info": {"probability": math.nan}}
+
+
+class HugeInfo(Sound):
+    def compute(self, response: str) -> Any:
+        return {"reward": 0.5, "info": {"answer": response}}
+
+
+class GlobalRandom(Sound):
+    def compute(self, response: str) -> float:
+        random.random()
+        return value_of(response)
+
+
+class GlobalNumpy(Sound):
+    def compute(self, response: str) -> float:
+        return value_of(response) + 0 * np.random.rand()
+
+
+class SeedsTorch(Sound):
+    def __init__(self) -> None:
+        torch.manual_seed(time.perf_counter_ns() % 2**31)
+
+
+class NeverApplies(Sound):
+    def compute(self, response: str) -> Any:
+        return None
+
+
+class Backtracks(Sound):
+    def compute(self, response: str) -> float:
+        return float(re.fullmatch(r"(a+)+", response[:40] + "!") is not None)
+
+
+class HangsOnBlanks(Sound):
+    async def compute(self, response: str) -> float:
+        await asyncio.sleep(99 if response.isspace() else 0)
+        return value_of(response)
+
+
+THREE = {"same_twice", "same_in_any_order", "same_in_threads"}
+BROKEN: list[tuple[type[RewardPlugin], set[str], str, str]] = [
+    (RaisesOnChinese, {"valid_or_says_why", "survives_hard_text"}, "valid_or_says_why", "asked in Chinese: UnicodeError: "),
+    (RaisesWhenNested, {"survives_hard_text"}, "survives_hard_text", "open brackets: RecursionError"),
+    (RaisesWithoutReference, {"valid_or_says_why"}, "valid_or_says_why", "'NoneType' object has no attribute 'strip'"),
+    (ReturnsText, {"valid_or_says_why"}, "valid_or_says_why", "TypeError: compute() returns a float"),
+    (SaysNoReason, {"valid_or_says_why"}, "valid_or_says_why", "no info['reason'] says why (and "),
+    (ValidAndNotApplicable, {"valid_or_says_why"}, "valid_or_says_why", "valid is True and status is 'not_applicable'"),
+    (AboveRange, {"stays_in_range"}, "stays_in_range", "the value 5.001 is outside the declared range [0, 1] (and "),
+    (NotANumber, {"stays_in_range"}, "stays_in_range", "empty answer, reference a text: the value is nan"),
+    (Infinite, {"stays_in_range"}, "stays_in_range", "the value is inf"),
+    (OneScoreTooFew, {"one_score_each"}, "one_score_each", "score() returned 2 scores for 3 episodes"),
+    (NoList, {"one_score_each"}, "one_score_each", "score() returned a Score, not a list of scores"),
+    (WrongKindInList, {"one_score_each", "same_in_a_batch"}, "one_score_each", "score() returned 'high' among the sc"),
+    (SharesAreValues, {"shares_add_up"}, "shares_add_up", "agent, solved: the shares add up to"),
+    (OneShareTooMany, {"shares_add_up"}, "shares_add_up", "2 shares for 1 turns"),
+    (OnePotentialTooFew, {"shares_add_up"}, "shares_add_up", "agent, solved: 1 shares for 4 turns"),
+    (Noise, THREE, "same_twice", "the second time"),
+    (Clock, {"same_twice"}, "same_twice", "info was {'at': "),
+    (CountsCalls, THREE, "same_twice", "right answer, reference a text: 1 at first, 0.0"),
+    (RanksItsBatch, {"same_in_a_batch"}, "same_in_a_batch", "in a batch of "),
+    (SortsItsBatch, {"same_in_a_batch"}, "same_in_a_batch", "in a batch of "),
+    (StacksItsBatch, {"same_in_a_batch"}, "same_in_a_batch", "episodes at once: ValueError: all input arrays"),
+    (Scratch, {"same_in_threads"}, "same_in_threads", "while 8 threads score"),
+    (AsyncScratch, {"same_in_threads"}, "same_in_threads", "while 8 threads score"),
+    (MarksTurns, {"changes_nothing"}, "changes_nothing", "turns[0].info was {'valid_action': True"),
+    (SortsReferences, {"changes_nothing"}, "changes_nothing", "reference was ['4', 'four'] and is ['four', '4']"),
+    (SetInInfo, {"info_is_json"}, "info_is_json", "info['letters'] is no JSON: Object of type set"),
+    (NanInInfo, {"info_is_json"}, "info_is_json", "info['probability'] is no JSON: Out of range float"),
+    (HugeInfo, {"info_is_json"}, "info_is_json", "200,000 characters: info['answer'] takes 2000"),
+    (GlobalRandom, {"no_global_random"}, "no_global_random", "the state of random changed"),
+    (GlobalNumpy, {"no_global_random"}, "no_global_random", "the state of numpy.random changed"),
+    (SeedsTorch, {"no_global_random"}, "no_global_random", "the state of torch changed"),
+    (NeverApplies, {"something_applies"}, "something_applies", "the check has shown nothing; try --reference/--kwargs"),
+]
+
+
+def failed(results: Sequence[PluginCheck]) -> set[str]:
+    return {r.name for r in results if r.outcome == "failed"}
+
+
+def detail(results: Sequence[PluginCheck], name: str) -> str:
+    return next(r.detail for r in results if r.name == name)
+
+
+@pytest.mark.parametrize("make", [Sound, SoundAsync, SoundTurns, SoundPotential])
+def test_a_sound_plugin_passes(make: type[RewardPlugin]) -> None:
+    results = check_plugin(make)
+    assert [r.name for r in results] == list(CHECKS)
+    assert [r for r in results if r.outcome == "failed"] == []
+    skipped = [r.name for r in results if r.outcome == "skipped"]
+    assert skipped == ([] if make is SoundTurns else ["same_in_a_batch"])
+
+
+@pytest.mark.parametrize(("make", "names", "name", "message"), BROKEN, ids=lambda v: getattr(v, "__name__", ""))
+def test_a_broken_plugin_is_caught_by_the_checks_that_should(
+    make: type[RewardPlugin], names: set[str], name: str, message: str
+) -> None:
+    results = check_plugin(make)
+    assert failed(results) == names
+    assert message in detail(results, name)
+
+
+def test_a_cache_with_too_small_a_key_shows_when_the_order_changes() -> None:
+    # Threads may or may not come in the first order.
+    assert failed(check_plugin(RemembersByQuestion)) - {"same_in_threads"} == {"same_in_any_order"}
+
+
+def test_what_cannot_be_checked_after_a_fault_is_skipped() -> None:
+    outcomes = Counter(r.outcome for r in check_plugin(NoList))
+    assert outcomes == {"failed": 1, "skipped": len(CHECKS) - 1}
+    results = check_plugin(OneScoreTooFew)
+    assert [r for r in results if r.outcome == "skipped"] == [
+        PluginCheck("same_in_a_batch", "skipped", "score() does not give one score an episode: see one_score_each")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(Backtracks, "200,000 letters without a space"), (HangsOnBlanks, "50,000 lines")]
+)
+def test_an_answer_that_takes_for_ever_is_ended(make: type[RewardPlugin], name: str) -> None:
+    results = check_plugin(make, limit_s=0.5)
+    assert failed(results) == {"survives_hard_text"}
+    assert detail(results, "survives_hard_text") == f"{name}: Overdue: no answer after 0.5 s"
+
+
+def test_a_plugin_that_hangs_on_everything_is_asked_no_more() -> None:
+    class Hangs(Sound):
+        def compute(self, response: str) -> float:
+            threading.Event().wait()
+            return 0.0
+
+    results = check_plugin(Hangs, limit_s=0.1)
+    assert failed(results) == {"valid_or_says_why"}
+    assert detail(results, "valid_or_says_why") == "right answer, reference a text: Overdue: no answer after 0.3 s"
+    assert detail(results, "same_twice") == "the plugin hangs on the episode 'right answer, reference a text'"
+
+
+def test_threads_that_wait_for_each_other_are_not_waited_for() -> None:
+    class Deadlock(Sound):
+        def compute(self, response: str) -> float:
+            if threading.current_thread() is not threading.main_thread():
+                threading.Event().wait()
+            return value_of(response)
+
+    results = check_plugin(Deadlock, limit_s=0.2)
+    assert failed(results) == {"same_in_threads"}
+    assert detail(results, "same_in_threads") == "8 answers at once took longer than 0.2 s"
+
+
+def test_the_time_limit_off_the_main_thread_and_what_it_leaves_behind() -> None:
+    caught: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            limited(threading.Event().wait, 0.05)
+        except Overdue as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert [str(error) for error in caught] == ["no answer after 0.05 s"]
+    assert limited(lambda: 7, 0.01) == 7
+    time.sleep(0.03)  # the alarm does not ring any more
+    with pytest.raises(ZeroDivisionError):
+        limited(lambda: 1 / 0, 1.0)
+
+
+class Rounds(SoundTurns):
+    """What it says in a batch differs by rounding."""
+
+    def score(self, trajectories: Sequence[Trajectory]) -> Any:  # type: ignore[override]
+        return [Score(0.5 + 1e-7 * (len(trajectories) > 1)) for _ in trajectories]
+
+
+def test_rounding_is_allowed_where_a_model_computes() -> None:
+    class Model(Rounds):
+        cost: ClassVar[str] = "one model call a batch"
+
+    results = check_plugin(Model)
+    assert failed(results) == set()
+    assert detail(results, "same_in_a_batch") == "greatest difference 1e-07"
+    results = check_plugin(Rounds)
+    assert failed(results) == {"same_in_a_batch"}
+    said = "if a model computes it, say in `cost` what it costs, and rounding is allowed"
+    assert detail(results, "same_in_a_batch").endswith(said)
+
+
+def test_notes() -> None:
+    results = check_plugin(Sound)
+    assert detail(results, "stays_in_range") == f"seen: 0 to {6 / 7:g}"
+    assert detail(results, "valid_or_says_why").startswith("an episode without turns gets a value too")
+    assert detail(results, "shares_add_up").startswith("none are given")
+    assert detail(results, "survives_hard_text").startswith(("at most ", "slow: at most "))
+    assert detail(results, "info_is_json") == "at most 2 bytes"
+    results = check_plugin(SoundPotential)
+    assert detail(results, "stays_in_range").startswith("the declared range [-inf, inf] is open")
+    assert detail(results, "shares_add_up") == "they are potentials, which need not add up"
+    assert detail(check_plugin(SoundTurns), "something_applies").startswith("38 of 40 ordinary episodes")
+
+
+def test_a_plugin_that_raises_when_made_fails_every_check() -> None:
+    class Unmade(Sound):
+        def __init__(self) -> None:
+            raise OSError("no model")
+
+    assert run_check("same_twice", Trial(Unmade)) == PluginCheck("same_twice", "failed", "OSError: no model")
+
+
+class BySolution(Sound):
+    """References are objects of its own."""
+
+    def compute(self, response: str, reference: Any) -> float:
+        return float(response == reference["solution"])
+
+
+def test_a_reference_of_the_users_own_kind() -> None:
+    assert failed(check_plugin(BySolution)) == {"valid_or_says_why", "survives_hard_text"}
+    assert failed(check_plugin(BySolution, Own(reference={"solution": "4"}))) == set()
+
+
+def test_own_words_take_the_place_of_the_suites() -> None:
+    own = Own("Which?", "That one.", ["this", "that"])
+    for made in (small(own), ordinary(own)):
+        yours = made["yours"]
+        assert (yours.sample.query, yours.response, yours.sample.reference) == ("Which?", "That one.", ["this", "that"])
+        assert {t.sample.query for t in made.values()} <= {"Which?", ""}
+        references = [t.sample.reference for t in made.values()]
+        assert all(r in (None, ["this", "that"]) for r in references)
+        assert None in references
+    assert small(own)["right answer"].response == "this"
+    assert "yours" not in small(Own("Which?"))
+    assert all(t.sample.reference == ["this", "that"] for t in hard(own).values())
+
+
+def test_episodes_are_of_all_kinds_and_made_anew() -> None:
+    made = ordinary()
+    assert pickle.loads(pickle.dumps(made)) == made == ordinary()
+    assert ordinary()["agent, solved"].turns[0].info is not made["agent, solved"].turns[0].info
+    kinds = {type(t.sample.reference) for t in made.values()}
+    assert kinds == {str, int, list, type(None)}
+    assert {len(t.turns) for t in made.values()} == {0, 1, 4, 12}
+    keys = {key for t in made.values() for turn in t.turns for key in turn.info}
+    assert keys >= {"success", "valid_action", "action_cost", "state_key", "potential", "unsafe", "expert_steps"}
+    assert any(t.truncated for t in made.values())
+    assert any(turn.token_ids for t in made.values() for turn in t.turns)
+    images = [t for t in made.values() if any(m.images for m in t.messages)]
+    assert 3 < len(images) < len(made) - 3
+    assert any(m.videos for t in made.values() for m in t.messages)
+    assert {i.size for t in images for m in t.messages for i in m.images} == {(6, 4), (64, 48)}
+
+
+def test_hard_texts_are_each_asked_alone_and_everywhere() -> None:
+    made, texts = hard(), hard_texts()
+    assert not set(made) & set(ordinary())
+    assert list(made) == [name for text in texts for name in (text, f"{text}, everywhere")]
+    assert len(texts["200,000 characters"]) == len(texts["200,000 letters without a space"]) == 200_000
+    assert any("\ud800" in text for text in texts.values())
+    t = made["Chinese, everywhere"]
+    assert t.sample.query == t.sample.reference == t.response == t.turns[0].response == texts["Chinese"]
+    assert made["Chinese"].sample.reference == "4"
