@@ -56,8 +56,9 @@ bench: $(VENV)/.dev ## run every benchmark; each appends to benchmarks/RESULTS.m
 
 models: $(MODEL)/config.json ## fetch SmolLM2-135M-Instruct into .cache/models (once)
 
-docs: $(VENV)/.dev ## rewrite docs/configuration.md from the configuration's own docstrings
+docs: $(VENV)/.dev ## rewrite docs/configuration.md and docs/plugins.md from the docstrings in the code
 	@$(BIN)/python scripts/config_docs.py
+	@$(BIN)/python scripts/plugin_docs.py
 
 $(MODEL)/config.json: | $(VENV)/.dev
 	@$(BIN)/python scripts/fetch_models.py --out $(MODEL)

@@ -22,12 +22,15 @@ from mmrl.config import (
     EnvironmentConfig,
     EvalConfig,
     LoraArgs,
+    RewardsConfig,
     RolloutConfig,
     Seeds,
     SftConfig,
     TrainingArgs,
+    WarmStart,
 )
-from mmrl.reward import PluginConfig
+from mmrl.plugin_config import Gate, PluginConfig
+from mmrl.schedule import ByMetric, Cosine, Linear, Steps
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -35,22 +38,19 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "environments, one entry": EnvironmentConfig,
     "environments, seeds": Seeds,
     "reward_plugins, one entry": PluginConfig,
+    "reward_plugins, gate": Gate,
+    "reward_plugins, weight: linear": Linear,
+    "reward_plugins, weight: cosine": Cosine,
+    "reward_plugins, weight: steps": Steps,
+    "reward_plugins, weight: metric": ByMetric,
+    "rewards": RewardsConfig,
     "training_args": TrainingArgs,
     "training_args.lora": LoraArgs,
     "rollout": RolloutConfig,
     "eval": EvalConfig,
+    "warm_start": WarmStart,
     "sft": SftConfig,
 }
-PLUGIN_KEYS = {
-    "name": "A registered plugin, ``module:Class`` or ``path/file.py:Class``.",
-    "as_": "The name under which its scores are stored; None: ``name``.  Needed where one plugin is used twice.",
-    "weight": "Its share of the reward; negative for a penalty.",
-    "kwargs": "The plugin's own arguments.",
-    "timeout_s": "Reserved: read and checked, not acted upon yet.",
-    "retries": "Reserved: read and checked, not acted upon yet.",
-}
-"""Used for keys whose field has no docstring of its own."""
-
 INTRO = """\
 <!-- Written by scripts/config_docs.py (`make docs`) from the docstrings in mmrl/config.py: change them, not this. -->
 
@@ -81,9 +81,11 @@ def type_words(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_words(a) for a in inner)
+        return " or ".join(dict.fromkeys(type_words(a) for a in inner))
     if origin is list:
         return f"list of {type_words(inner[0])}s"
+    if origin is tuple:
+        return f"[{', '.join(type_words(a) for a in inner)}]"
     if origin is dict:
         return "mapping"
     return "section" if issubclass(annotation, BaseModel) else str(annotation.__name__)
@@ -122,7 +124,7 @@ def row(name: str, field: FieldInfo) -> str:
     """One key as a row of a table."""
     written = field.alias or name
     key = f"`{written}`" if field.default is not PydanticUndefined else f"**`{written}`**"
-    words = prose(field.description or PLUGIN_KEYS[name])
+    words = prose(field.description or "")
     kind, bounds = type_words(field.annotation), limits(field.metadata)
     kind = kind.replace(" or `null`", f"{bounds} or `null`") if " or `null`" in kind else kind + bounds
     return f"| {key} | {kind} | {default_words(field)} | {words} |"
