@@ -52,6 +52,9 @@ class RewardPlugin:
     """``compute(query, response, ...)``: receives exactly the fields of :data:`mmrl.plugin_fields.FIELDS` that it
     names and returns a float, ``{"reward": float, "info": {...}}``, a :class:`Score`, or None (not applicable)."""
 
+    def load(self) -> None:
+        """Load what takes long, a model for instance: called once, before the first score, with a time limit apart."""
+
     def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
         """Score each trajectory with ``compute``; an exception in one fails that one alone.
 
@@ -126,6 +129,8 @@ def _questions(plugin: RewardPlugin, trajectory: Trajectory,
                state: RunState) -> tuple[list[Callable[[], Any]], list[str]]:
     """The calls of ``compute`` that one trajectory takes, and the fields that it names."""
     names, required = signature(plugin)
+    if not trajectory.turns:
+        return [lambda: Score.not_applicable(reason="the episode has no turns")], ["turn"]
     turns = range(len(trajectory.turns)) if "turn" in names else (None,)
     return [functools.partial(_ask, plugin, names, required, Call(trajectory, state, t)) for t in turns], names
 

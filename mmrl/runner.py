@@ -22,6 +22,7 @@ from mmrl.score_cache import ScoreCache
 from mmrl.score_check import checked
 from mmrl.trajectory import Trajectory
 
+LOAD_LIMIT_S = 600.0  # for a plugin with a time limit; its calls have their own
 STRIKES = 3  # calls overdue in a row after which a plugin counts as hung
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 
@@ -69,7 +70,8 @@ class Runner:
         self._waiting: deque[Job] = deque()
         self._busy = 0
         self._strikes = 0
-        self._lock = threading.Lock()
+        self._loaded = False
+        self._lock, self._loading = threading.Lock(), threading.Lock()
 
     def begin(self) -> None:
         """A new batch of episodes begins: a plugin that counts as hung gets one more call."""
@@ -134,6 +136,7 @@ class Runner:
             if attempt:
                 self._sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
             try:
+                self._load(caller)
                 returned = self._call(jobs, caller)
                 self._strikes = 0
                 return returned
@@ -148,6 +151,13 @@ class Runner:
     @property
     def _hung(self) -> bool:
         return self._strikes >= STRIKES
+
+    def _load(self, caller: ThreadCaller) -> None:
+        """Let the plugin load what it needs, once."""
+        with self._loading:
+            if not self._loaded:
+                caller.call(self.plugin.load, None if self.limits.timeout_s is None else LOAD_LIMIT_S)
+                self._loaded = True
 
     def _call(self, jobs: Sequence[Job], caller: ThreadCaller) -> list[Any]:
         plugin, timeout, first = self.plugin, self.limits.timeout_s, jobs[0]

@@ -61,19 +61,10 @@ def plugin_(
     entry = PluginConfig(name=plugin, kwargs=arguments, timeout_s=LOADING * DEFAULT_TIMEOUT_S)  # time to load a model
     own = Own(query, response, None if reference is None else read_reference(reference))
     made = build_plugin(entry)
-    fields = needs(made) if by_compute(made) else None
-    if not as_json:
-        print(f"needs: {'whole trajectories' if fields is None else ', '.join(fields)}")
-        print(f"range: {made.range[0]:g} to {made.range[1]:g}")
-    scores = _small_scores(made, entry, own)
-    if not as_json:
-        screen().print(_score_table(plugin, scores))
-    checks = _checked(entry, own)
+    scores = _scored(made, entry, own, quiet=as_json)
+    checks = _checked(entry, own, quiet=as_json)
     if as_json:
-        print(json.dumps(as_record(entry, made, fields, scores, checks)))
-    else:
-        screen().print(_check_table(checks))
-        print(_counted(checks))
+        print(json.dumps(as_record(entry, made, scores, checks)))
     if any(c.outcome == "failed" for c in checks) or any(s.status == "failed" for s in scores.values()):
         raise typer.Exit(1)
 
@@ -88,28 +79,43 @@ def read_reference(text: str) -> Any:
         return text
 
 
-def _small_scores(made: RewardPlugin, entry: PluginConfig, own: Own) -> dict[str, Score]:
-    """The small episodes' scores, as a run would have them."""
+def _scored(made: RewardPlugin, entry: PluginConfig, own: Own, quiet: bool) -> dict[str, Score]:
+    """The small episodes' scores, as a run would have them; unless ``quiet`` they are shown."""
+    fields = needs(made) if by_compute(made) else ["whole trajectories"]
+    if not quiet:
+        print(f"needs: {', '.join(fields)}\nrange: {made.range[0]:g} to {made.range[1]:g}")
     episodes = small(own)
     records = RewardSuite([Member(made, entry)]).score(list(episodes.values()))
-    return {name: record.scores[entry.instance] for name, record in zip(episodes, records, strict=True)}
+    scores = {name: record.scores[entry.instance] for name, record in zip(episodes, records, strict=True)}
+    if not quiet:
+        screen().print(_score_table(entry.name, scores))
+    return scores
 
 
-def _checked(entry: PluginConfig, own: Own) -> list[PluginCheck]:
+def _checked(entry: PluginConfig, own: Own, quiet: bool) -> list[PluginCheck]:
+    """The suite's results; unless ``quiet`` they are shown."""
     trial, results = Trial(lambda: build_plugin(entry), own), list[PluginCheck]()
     console = Console(stderr=True)
     with console.status("") as status:
         for name in CHECKS:
             status.update(f"checking {name}")
             results.append(run_check(name, trial))
+    if not quiet:
+        screen().print(_check_table(results))
+        print(_counted(results))
     return results
 
 
-def as_record(entry: PluginConfig, made: RewardPlugin, fields: Sequence[str] | None, scores: Mapping[str, Score],
+def as_record(entry: PluginConfig, made: RewardPlugin, scores: Mapping[str, Score],
               checks: Sequence[PluginCheck]) -> dict[str, Any]:
-    """The JSON object; an open end of the range is null, and so is the value of a score that does not count."""
+    """The JSON object.
+
+    Null stands for an open end of the range, for the value of a score that does not count, and for the needs of a
+    plugin that is given whole trajectories.
+    """
     return {
-        "plugin": entry.name, "kwargs": jsonable(entry.kwargs), "needs": fields, "cost": made.cost,
+        "plugin": entry.name, "kwargs": jsonable(entry.kwargs), "cost": made.cost,
+        "needs": needs(made) if by_compute(made) else None,
         "range": [float(end) if math.isfinite(end) else None for end in made.range],
         "episodes": [{"episode": name, "status": s.status, "value": float(s.value) if s.valid else None,
                       "info": jsonable(s.info)} for name, s in scores.items()],

@@ -17,7 +17,6 @@ EMBEDDED = "embedded"
 """The name of the model whose weights come with an installed package."""
 
 
-
 class Once(Generic[V]):
     """Values by key, each made at its first use and then shared; safe to use from several threads.
 

@@ -91,6 +91,10 @@ class Factuality(RewardPlugin):
             nli_labels(labels)
         return NliChecker(nli_model, self.device)
 
+    def load(self) -> None:
+        """Load the encoder."""
+        embedder(self.model, self.device).encode(["hello"])
+
     def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
         """Check the claims of ``trajectories``, in one batch."""
         made = [self._claims(t) for t in trajectories]

@@ -74,6 +74,10 @@ class Relevance(RewardPlugin):
             self.range = (0.0, 1.0)  # pyright: ignore[reportAttributeAccessIssue] - follows the argument
         self.scale, self.turns = one_of("scale", scale, ("unit", "cosine")), one_of("turns", turns, ("last", "all"))
 
+    def load(self) -> None:
+        """Load the encoder."""
+        embedder(self.model, self.device).encode(["hello"])
+
     def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
         """Compare the answers of ``trajectories``, embedded in one batch."""
         pairs = [self._pairs(t) for t in trajectories]

@@ -76,6 +76,10 @@ class Safety(RewardPlugin):
         self.unsafe_info = checked_names("unsafe_info", unsafe_info, "['unsafe']")
         self.detector = _detector(model, labels, checked_device(device))
 
+    def load(self) -> None:
+        """Load the classifier."""
+        self.detector.find(["hello"])
+
     def score(self, trajectories: Sequence[Trajectory]) -> list[Score]:
         """Judge all answers of ``trajectories`` in one batch."""
         texts = dict.fromkeys(turn.response for t in trajectories for turn in t.turns if turn.response.strip())

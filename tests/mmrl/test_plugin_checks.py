@@ -291,7 +291,7 @@ class HangsOnBlanks(Sound):
 
 THREE = {"same_twice", "same_in_any_order", "same_in_threads"}
 BROKEN: list[tuple[type[RewardPlugin], set[str], str, str]] = [
-    (RaisesOnChinese, {"valid_or_says_why", "survives_hard_text"}, "valid_or_says_why", "asked in Chinese: UnicodeError: "),
+    (RaisesOnChinese, {"valid_or_says_why", "survives_hard_text"}, "valid_or_says_why", "in Chinese: UnicodeError: "),
     (RaisesWhenNested, {"survives_hard_text"}, "survives_hard_text", "open brackets: RecursionError"),
     (RaisesWithoutReference, {"valid_or_says_why"}, "valid_or_says_why", "'NoneType' object has no attribute 'strip'"),
     (ReturnsText, {"valid_or_says_why"}, "valid_or_says_why", "TypeError: compute() returns a float"),

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -189,6 +190,35 @@ def test_a_cache_that_breaks_fails_scores_and_hangs_nothing(tmp_path: Path) -> N
     (broken,) = score(plugin_of(1.0), 1, cache=cache)
     assert broken.status == "failed"
     assert "closed database" in broken.info["error"]
+
+
+def test_loading_comes_once_before_the_first_score_and_has_its_own_limit() -> None:
+    class Heavy(RewardPlugin):
+        loads = 0
+
+        def load(self) -> None:
+            time.sleep(0.3)
+            self.loads += 1
+
+        def compute(self) -> float:
+            return float(self.loads)
+
+    assert score(Heavy(), 5, Limits(timeout_s=0.1, concurrency=3)) == [Score(1.0)] * 5
+
+
+def test_loading_that_fails_is_tried_again() -> None:
+    class Flaky(RewardPlugin):
+        loads = 0
+
+        def load(self) -> None:
+            self.loads += 1
+            if self.loads == 1:
+                raise OSError("no disk")
+
+        def compute(self) -> float:
+            return 1.0
+
+    assert score(Flaky(), 2) == [Score.failed("OSError: no disk"), Score(1.0)]
 
 
 def test_state_reaches_those_that_ask() -> None:
