@@ -3,7 +3,8 @@
 The peer does what trainers commonly do: generate the whole batch, then call the reward function for one rollout after
 the other.  Ours scores each rollout from the moment its episode ends; two cases: the plugin waits in a plain function
 that the configuration allows 8 calls at once (``concurrency: 8``), and in an ``async`` function (16 at once by
-default).  64 episodes of babyai/balrog-goto by the embedded policy, the same every time; peer and ours in turns.
+default).  64 episodes of babyai/balrog-goto, up to 10 turns, by the embedded policy, the same
+every time; peer and ours in turns.  The longer generation takes, the less scoring weighs in either.
 Prints the median ratio of the time of a step's rollout and scoring, and appends it to RESULTS.md.
 
     python benchmarks/score_overlap.py [--repeats 3]
@@ -25,7 +26,7 @@ import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wai
 from mmrl.plugin_config import PluginConfig
 from mmrl.reward import Member, RewardPlugin, RewardSuite
 
-TARGET, EPISODES, PAUSE_S = 3.0, 64, 0.2
+TARGET, EPISODES, TURNS, PAUSE_S = 3.0, 64, 10, 0.2
 
 
 class Plain(RewardPlugin):
@@ -54,7 +55,7 @@ CASES: dict[str, tuple[RewardPlugin, dict[str, Any]]] = {
 
 def step(policy: mmrl.Policy, suite: RewardSuite | None) -> tuple[float, list[mmrl.Trajectory]]:
     start = time.perf_counter()
-    trajectories = mmrl.rollout("babyai/balrog-goto", policy, range(EPISODES), suite, max_turns=16)
+    trajectories = mmrl.rollout("babyai/balrog-goto", policy, range(EPISODES), suite, max_turns=TURNS)
     return time.perf_counter() - start, trajectories
 
 
@@ -78,7 +79,7 @@ def measure(name: str, policy: mmrl.Policy, repeats: int) -> float:
     ratio = statistics.median(p / o for p, o in pairs)
     peer, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(f"{name}: scoring after the batch {peer:.1f} s, beside generation {ours:.1f} s, {ratio:.2f} times as fast")
-    append(f"64 rollouts and 200 ms a score, {name}, vs score after batch", f"{ours:.1f} s", f"{peer:.1f} s", ratio)
+    append(f"64 rollouts of up to {TURNS} turns and 200 ms a score, {name}, vs score after batch", f"{ours:.1f} s", f"{peer:.1f} s", ratio)
     return ratio
 
 
