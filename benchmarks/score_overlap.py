@@ -79,7 +79,8 @@ def measure(name: str, policy: mmrl.Policy, repeats: int) -> float:
     ratio = statistics.median(p / o for p, o in pairs)
     peer, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(f"{name}: scoring after the batch {peer:.1f} s, beside generation {ours:.1f} s, {ratio:.2f} times as fast")
-    append(f"64 rollouts of up to {TURNS} turns and 200 ms a score, {name}, vs score after batch", f"{ours:.1f} s", f"{peer:.1f} s", ratio)
+    what = f"64 rollouts of up to {TURNS} turns and 200 ms a score, {name}, vs score after batch"
+    append(what, f"{ours:.1f} s", f"{peer:.1f} s", ratio)
     return ratio
 
 
