@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from reward_tools import batched
 
 from mmrl import RewardPlugin, Score, Trajectory
 from mmrl.caller import Overdue
@@ -441,10 +442,12 @@ def test_rounding_is_allowed_where_a_model_computes() -> None:
 def test_notes() -> None:
     results = check_plugin(Sound)
     assert detail(results, "stays_in_range") == f"seen: 0 to {6 / 7:g}"
-    assert detail(results, "valid_or_says_why").startswith("an episode without turns gets a value too")
+    assert detail(results, "valid_or_says_why") == ""
     assert detail(results, "shares_add_up").startswith("none are given")
     assert detail(results, "survives_hard_text").startswith(("at most ", "slow: at most "))
     assert detail(results, "info_is_json") == "at most 2 bytes"
+    in_batches = check_plugin(lambda: batched(lambda ts: [Score(0.5)] * len(ts)))
+    assert detail(in_batches, "valid_or_says_why").startswith("an episode without turns gets a value too")
     results = check_plugin(SoundPotential)
     assert detail(results, "stays_in_range").startswith("the declared range [-inf, inf] is open")
     assert detail(results, "shares_add_up") == "they are potentials, which need not add up"
