@@ -83,7 +83,7 @@ class LoopCaller:
             Exception: whatever it raises.
         """
         loop = self._running()
-        future = asyncio.run_coroutine_threadsafe(coroutine(), loop)
+        future = asyncio.run_coroutine_threadsafe(_contained(coroutine), loop)
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -95,10 +95,10 @@ class LoopCaller:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_turn, args=(self._loop,), name="mmrl-plugin-loop", daemon=True).start()
-                weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+                weakref.finalize(self, _stop, self._loop)
             return self._loop
 
     def _leave_if_blocked(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -109,6 +109,19 @@ class LoopCaller:
             with self._lock:
                 if self._loop is loop:
                     self._loop = None
+
+
+async def _contained(coroutine: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What the coroutine gives; its SystemExit would end the loop for all."""
+    try:
+        return await coroutine()
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(loop.stop)
 
 
 def _turn(loop: asyncio.AbstractEventLoop) -> None:

@@ -71,13 +71,14 @@ def _check_fields(loaded: LoadedConfig, suite: RewardSuite) -> None:
     required = [(i, m, required_of_env(m.plugin)) for i, m in enumerate(suite.members)]
     if not any(fields for _, _, fields in required):
         return
-    provided = {e.id: fields_provided(e) for e in loaded.config.environments}
+    names = ", ".join(e.id for e in loaded.config.environments)
+    provided = [fields_provided(e) for e in loaded.config.environments]
     for i, member, fields in required:
-        lacking = sorted(fields.difference(*provided.values()))
+        lacking = sorted(fields.difference(*provided))
         if lacking:
             raise BadInput(
                 f"{loaded.where('reward_plugins', i)}: plugin '{member.name}' needs '{lacking[0]}', which none of the "
-                f"environments ({', '.join(provided)}) provides; remove it, or add one that has {lacking[0]}"
+                f"environments ({names}) provides; remove it, or add one that has {lacking[0]}"
             )
 
 
@@ -103,6 +104,7 @@ def _check_sums(loaded: LoadedConfig) -> None:
     args = config.training_args
     wrong = {
         ("rewards", "clip"): config.rewards.clip is not None,
+        ("training_args", "advantage"): args.advantage != "grpo",
         ("training_args", "turn_discount"): args.turn_discount != 1,
         ("training_args", "turn_baseline"): args.turn_baseline != "group",
         **{("reward_plugins", i, "gate"): p.gate is not None for i, p in enumerate(config.reward_plugins)},
@@ -123,6 +125,14 @@ def _check_seeds(loaded: LoadedConfig) -> None:
             f"{loaded.where('eval')}: the best checkpoint is chosen on seeds {chosen}-{chosen + many - 1} and reported "
             f"on {final}-{final + last_many - 1}, which overlap; move eval.seed or eval.final_seed"
         )
+    if config.warm_start is not None:
+        begin, end = config.warm_start.first_seed, config.warm_start.first_seed + config.warm_start.episodes
+        for first, count in held_out:
+            if count and begin < first + count and first < end:
+                raise BadInput(
+                    f"{loaded.where('warm_start')}: the experts' seeds {begin}-{end - 1} overlap "
+                    f"with the held-out seeds {first}-{first + count - 1}; move warm_start.first_seed"
+                )
     for i, env in enumerate(config.environments):
         last = float("inf") if env.seeds.count is None else env.seeds.start + env.seeds.count - 1
         for first, count in held_out:

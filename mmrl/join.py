@@ -44,15 +44,28 @@ def join(scores: Mapping[str, Score], terms: Mapping[str, Term],
     failed = any(s.status == "failed" and not terms[n].optional for n, s in scores.items())
     if failed or not applies:
         return RewardRecord(0.0, False, scores)
-    weights = renormalised({n: terms[n].weight for n in scores}, applies)
+    every = {n: terms[n].weight for n in scores}
+    if any(every.values()) and not any(every[n] for n in applies):
+        return RewardRecord(0.0, False, scores)  # what applies has no weight: that is no reward of 0
+    weights = renormalised(every, applies)
     parts = {n: weights[n] * scores[n].value for n in applies}
-    closed = next((n for n in applies if (g := terms[n].gate) is not None and scores[n].value < g.below), None)
-    gate = None if closed is None else terms[closed].gate
-    if gate is not None:
+    closed, forced = _gate(scores, {n: terms[n].gate for n in applies})
+    if closed is not None:
         parts = {n: min(p, 0.0) for n, p in parts.items()}
-    value = math.fsum(parts.values()) if gate is None or gate.force is None else gate.force
+    if not all(map(math.isfinite, parts.values())):
+        return RewardRecord(0.0, False, scores)
+    value = math.fsum(parts.values()) if forced is None else forced
     value = min(clip[1], max(clip[0], value))
     return RewardRecord(value, True, scores, weights, closed, _turns(scores, weights, parts, value))
+
+
+def _gate(scores: Mapping[str, Score], gates: Mapping[str, Gate | None]) -> tuple[str | None, float | None]:
+    """The plugin whose gate counts, and the value it forces: of those that close, the one that forces the lowest."""
+    shut = {n: g for n, g in gates.items() if g is not None and scores[n].value < g.below}
+    forcing = {n: g.force for n, g in shut.items() if g.force is not None}
+    if forcing:
+        return min(forcing.items(), key=lambda pair: pair[1])
+    return next(iter(shut), None), None
 
 
 def renormalised(weights: Mapping[str, float], applies: Sequence[str]) -> dict[str, float]:

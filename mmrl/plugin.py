@@ -38,6 +38,7 @@ class RewardPlugin:
         concurrency: calls at once; None: 1, and 16 for an ``async`` compute.  More than 1 needs thread safety.
         potential: ``turns`` holds the potential of each turn's state, for potential-based shaping (``mmrl.shaping``).
         cost: what a score costs, in a few words, for the reference table.
+        defined_by: the function or plain class that it was made of, if it was; mmrl sets it.
     """
 
     range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
@@ -47,6 +48,7 @@ class RewardPlugin:
     concurrency: ClassVar[int | None] = None
     potential: ClassVar[bool] = False
     cost: ClassVar[str] = "microseconds"
+    defined_by: Any = None
 
     compute: Callable[..., Any]
     """``compute(query, response, ...)``: receives exactly the fields of :data:`mmrl.plugin_fields.FIELDS` that it
@@ -233,6 +235,9 @@ class FunctionPlugin(RewardPlugin):
         for key in kwargs:
             if key not in known:
                 raise TypeError(f"unexpected keyword argument '{key}'")
+            if key in FIELDS:
+                raise TypeError(f"'{key}' is a field of the rollout and no argument")
+        self.defined_by = function
         self.compute = functools.partial(function, **kwargs) if kwargs else function
 
 

@@ -36,6 +36,8 @@ def build_plugin(config: PluginConfig, where: str = "") -> RewardPlugin:
             needs(plugin)
         except BadInput as error:
             raise BadInput(f"{prefix}{error}") from error
+        if plugin.potential and "turn" in needs(plugin) and plugin.over_turns != "sum":
+            raise BadInput(f"{what} gives potentials by turn: set over_turns = 'sum', lest they be averaged")
     _check_attributes(plugin, what)
     return plugin
 
@@ -65,9 +67,10 @@ def _accepted(found: Any) -> str:
 
 def _adopt(plain: Any) -> RewardPlugin:
     """A plugin made of an object that has ``compute`` or ``score`` without being a :class:`RewardPlugin`."""
-    methods = {name: getattr(plain, name, None) for name in ("score", "compute")}
+    methods = {name: getattr(plain, name, None) for name in ("score", "compute", "load")}
     body: dict[str, Any] = {n: staticmethod(m) for n, m in methods.items() if callable(m)}
     body |= {n: getattr(plain, n, getattr(RewardPlugin, n)) for n in ATTRIBUTES}
+    body["defined_by"] = type(plain)
     return type(type(plain).__name__, (RewardPlugin,), body)()
 
 

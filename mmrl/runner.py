@@ -6,11 +6,13 @@ future is resolved, and never with an exception of the plugin's.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from mmrl.plugin import ASYNC_CONCURRENCY, RewardPlugin, by_compute, is_async, s
 from mmrl.run_state import RunState
 from mmrl.score import Score
 from mmrl.score_cache import ScoreCache
-from mmrl.score_check import checked
+from mmrl.score_check import CLIPPED, checked
 from mmrl.trajectory import Trajectory
 
 LOAD_LIMIT_S = 600.0  # for a plugin with a time limit; its calls have their own
@@ -94,13 +96,16 @@ class Runner:
         caller = ThreadCaller()
         while True:
             with self._lock:
-                jobs = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
-                if not jobs:
+                taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+                if not taken:
                     self._busy -= 1
                     break
+            jobs = [job for job in taken if job.future.set_running_or_notify_cancel()]
+            if not jobs:
+                continue
             try:
                 self._answer(jobs, caller)
-            except Exception as error:  # the cache's disk, say: a score that fails, not a rollout that waits for ever
+            except BaseException as error:  # a failed score, not a rollout that waits for ever
                 _resolve(jobs, [Score.failed(f"{type(error).__name__}: {error}")] * len(jobs))
         caller.close()
 
@@ -113,8 +118,9 @@ class Runner:
         scores = [next(fresh) if score is None else score for score in known]
         if self.cache is not None:
             for key, old, score in zip(keys, known, scores, strict=True):
-                if key is not None and old is None and score.status != "failed":
-                    self.cache.put(key, score)
+                if key is not None and old is None and score.status != "failed" and CLIPPED not in score.info:
+                    with suppress(sqlite3.Error):  # a full disk costs the memory of a score, not the score
+                        self.cache.put(key, score)
         _resolve(jobs, scores)
 
     def _scores(self, jobs: Sequence[Job], caller: ThreadCaller) -> list[Score]:
@@ -144,7 +150,7 @@ class Runner:
                 wrong = f"Overdue: {error}"
                 with self._lock:
                     self._strikes += 1
-            except Exception as error:
+            except BaseException as error:  # a plugin's SystemExit too: this thread is not the user's
                 wrong = f"{type(error).__name__}: {error}"
         return wrong
 
@@ -156,7 +162,11 @@ class Runner:
         """Let the plugin load what it needs, once."""
         with self._loading:
             if not self._loaded:
-                caller.call(self.plugin.load, None if self.limits.timeout_s is None else LOAD_LIMIT_S)
+                try:
+                    caller.call(self.plugin.load, None if self.limits.timeout_s is None else LOAD_LIMIT_S)
+                except Overdue:
+                    self._strikes = STRIKES  # no second wait of that length before the next step
+                    raise
                 self._loaded = True
 
     def _call(self, jobs: Sequence[Job], caller: ThreadCaller) -> list[Any]:
@@ -167,7 +177,7 @@ class Runner:
             return [caller.call(lambda: score_one(plugin, first.trajectory, first.state), timeout)]
         trajectories = [j.trajectory for j in jobs]
         state = {"state": first.state} if takes_state(plugin) else {}
-        scores = list(caller.call(lambda: plugin.score(trajectories, **state), timeout))
+        scores: list[Any] = caller.call(lambda: list(plugin.score(trajectories, **state)), timeout)
         if len(scores) != len(jobs):
             raise ValueError(f"score() returned {len(scores)} scores for {len(jobs)} trajectories")
         return scores

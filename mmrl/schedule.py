@@ -48,7 +48,15 @@ class _Ramp(_Schedule):
         return self.from_ + (self.to - self.from_) * share
 
 
-class Linear(_Ramp):
+class _OverTheRun(_Ramp):
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.start < 0 or self.end > 1:
+            raise ValueError(f"start and end are shares of the run in [0, 1], not {self.start:g} and {self.end:g}")
+        return self
+
+
+class Linear(_OverTheRun):
     """A straight line over the run; ``start`` and ``end`` are shares of the run in [0, 1]."""
 
     schedule: Literal["linear"]
@@ -59,7 +67,7 @@ class Linear(_Ramp):
         return self.between(self.share(state.progress))
 
 
-class Cosine(_Ramp):
+class Cosine(_OverTheRun):
     """Half a cosine over the run, slow at both ends; ``start`` and ``end`` are shares of the run in [0, 1]."""
 
     schedule: Literal["cosine"]

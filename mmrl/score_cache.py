@@ -71,7 +71,7 @@ class ScoreCache:
             turns = range(len(trajectory.turns)) if "turn" in names else (None,)
             shown = [fields_of(Call(trajectory, state, t), names) for t in turns]
         elif takes_state(plugin):
-            shown = [trajectory, state.step, state.progress]
+            shown = [trajectory, state.step, state.progress, state.metrics]
         try:
             content = json.dumps(plain(shown), sort_keys=True)
         except TypeError:
@@ -114,7 +114,7 @@ def _may_be_path(text: str) -> bool:
 
 def _source(plugin: RewardPlugin) -> str:
     """The hash of the code that defines the plugin; its name alone where there is no file."""
-    made = type(plugin)
+    made = plugin.defined_by or type(plugin)
     digest = hashlib.sha256(f"{made.__module__}:{made.__qualname__}".encode())
     try:
         own = Path(inspect.getfile(made))

@@ -9,6 +9,9 @@ from typing import Any
 from mmrl.plugin import RewardPlugin, as_score
 from mmrl.score import Score
 
+CLIPPED = "before_clip"
+"""The key of ``info`` under which a clipped score keeps its own value."""
+
 
 def checked(returned: Any, plugin: RewardPlugin, turns: int, clip: bool) -> Score:
     """The score, or a failed one that says what is wrong with it.
@@ -34,12 +37,14 @@ def _judged(score: Score, plugin: RewardPlugin, turns: int, clip: bool) -> Score
         return Score.failed(f"the score is {score.value}, not a finite number")
     if score.turns is not None and not plugin.potential and not _adds_up(score.turns, score.value):
         return Score.failed(f"the shares of the turns add up to {math.fsum(score.turns):g}, not to {score.value:g}")
+    if plugin.potential:
+        return score if score.turns is not None else Score.failed("a potential plugin gives a potential for every turn")
     low, high = plugin.range
     if low <= score.value <= high:
         return score
     if not clip:
         return Score.failed(f"the score {score.value:g} is outside the declared range [{low:g}, {high:g}]")
-    info = {**score.info, "before_clip": score.value}
+    info = {**score.info, CLIPPED: score.value}
     return dataclasses.replace(score, value=min(high, max(low, score.value)), info=info, turns=None)
 
 

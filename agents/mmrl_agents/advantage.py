@@ -19,8 +19,8 @@ EPS = 1e-4
 
 def dr_grpo(rewards: Float[Tensor, " group"], valid: Bool[Tensor, " group"]) -> Float[Tensor, " group"]:
     """``R - mean``: centred, not scaled, so that easy and hard tasks weigh as they are (2503.20783)."""
-    if valid.sum() < 2:
-        return torch.zeros_like(rewards)
+    if valid.sum() < 2 or rewards[valid].max() == rewards[valid].min():
+        return torch.zeros_like(rewards)  # exactly: the mean of equal rewards may differ from them by a rounding error
     return torch.where(valid, rewards - rewards[valid].mean(), 0.0)
 
 
@@ -105,11 +105,13 @@ def gdpo(scores: Float[Tensor, "batch plugins"], applies: Bool[Tensor, "batch pl
         size: trajectories of a group; groups follow each other.
     """
     total = torch.zeros(len(scores), dtype=scores.dtype)
+    learns = torch.zeros_like(valid)
     for start in range(0, len(scores), size):
         rows = slice(start, start + size)
+        learns[rows] = valid[rows] & (valid[rows].sum() > 1)
         for j in range(scores.shape[1]):
             total[rows] += weights[rows, j] * grpo(scores[rows, j], applies[rows, j] & valid[rows])
-    return grpo(total, valid)
+    return grpo(total, learns)
 
 
 ESTIMATORS: dict[str, Estimator] = {"grpo": grpo, "dr_grpo": dr_grpo}

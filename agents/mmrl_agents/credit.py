@@ -94,6 +94,8 @@ def state_level(trajectories: Sequence[Trajectory], size: int, discount: float) 
 
 
 def _states(trajectory: Trajectory) -> list[str]:
+    if not trajectory.valid:
+        return [""] * len(trajectory.turns)
     for turn in trajectory.turns:
         if "state_key" not in turn.info:
             raise BadInput(f"training_args.turn_baseline is 'state', but {trajectory.env_id} reports no state_key; "

@@ -37,8 +37,9 @@ def rollout_metrics(trajectories: Sequence[Trajectory], advantages: Sequence[flo
     out["gated"] = float(sum(t.record is not None and t.record.gate is not None for t in trajectories))
     for name in dict.fromkeys(n for n, _ in scores):
         values = [s.value for n, s in scores if n == name and s.valid]
-        out[f"reward/{name}"] = _mean(values)
-        out[f"spread/{name}"] = pstdev(values) if values else 0.0
+        if values:
+            out[f"reward/{name}"] = _mean(values)
+            out[f"spread/{name}"] = pstdev(values)
         out[f"failed/{name}"] = float(sum(n == name and s.status == "failed" for n, s in scores))
         weights = [t.record.weights[name] for t in trajectories if t.record and name in t.record.weights]
         out[f"weight/{name}"] = _mean(weights)

@@ -32,6 +32,8 @@ class Sft:
     def check(self, loaded: LoadedConfig) -> None:
         """Check names and files; see :class:`mmrl.trainer.Trainer`."""
         check_names(loaded)
+        if loaded.config.warm_start is not None:
+            raise BadInput(f"{loaded.where('warm_start')}: warm_start belongs to GRPO; SFT imitates what 'sft' names")
         if loaded.config.sft is None:
             raise BadInput(f"{loaded.path}: SFT needs a section 'sft' with 'rollouts: [folder, ...]'; "
                            "make some with: mmrl collect")  # fmt: skip

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mmrl.check_config import check_config
 from mmrl.config_load import LoadedConfig
 from mmrl.episode import EpisodeLimits
 from mmrl.errors import BadInput
+from mmrl.make import make
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler
@@ -37,6 +39,7 @@ class Grpo:
         plan(loaded.config)
         check_names(loaded)
         check_experts(loaded)
+        check_states(loaded)
         if not loaded.config.reward_plugins:
             raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
 
@@ -73,6 +76,17 @@ class Grpo:
         held_out.final("after")
         run.store.close()
         return run.store.root
+
+
+def check_states(loaded: LoadedConfig) -> None:
+    """Refuse ``turn_baseline: state`` where an environment says nothing of its state."""
+    if loaded.config.training_args.turn_baseline != "state":
+        return
+    for i, config in enumerate(loaded.config.environments):
+        with closing(make(config.id, **config.kwargs)) as env:
+            if "state_key" not in env.reset(seed=config.seeds.start)[1]:
+                raise BadInput(f"{loaded.where('environments', i)}: training_args.turn_baseline is 'state', but "
+                               f"{config.id} reports no state_key; take 'group'")  # fmt: skip
 
 
 def finished(run: Run, steps: int) -> bool:
@@ -130,7 +144,6 @@ def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
 
 
 def state_of(run: Run, steps: int) -> RunState:
-    """Where the run stands, for scheduled weights; the metrics are those of the step before, also after a resume."""
-    done = run.store.metrics()
-    numbers = {k: float(v) for k, v in done[-1].items() if isinstance(v, int | float)} if done else {}
+    """Where the run stands, for scheduled weights: the newest value of every metric, also after a resume."""
+    numbers = {k: float(v) for line in run.store.metrics() for k, v in line.items() if isinstance(v, int | float)}
     return RunState(run.progress.step + 1, run.progress.step / max(steps, 1), numbers)

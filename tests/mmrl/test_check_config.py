@@ -130,6 +130,12 @@ def test_what_works_on_sums_does_not_go_with_scores_compared_one_by_one(path: Pa
         check_config(load_config(path))
 
 
+def test_experts_seeds_stay_away_from_the_held_out_ones(path: Path) -> None:
+    path.write_text(TEXT + "warm_start: {first_seed: 150, episodes: 10}\n")
+    with pytest.raises(BadInput, match=r"run\.yaml:11: the experts' seeds 150-159 overlap with the held"):
+        check_config(load_config(path))
+
+
 def test_the_suite_takes_the_learners_discount_and_the_clip(path: Path) -> None:
     path.write_text(TEXT + "rewards: {clip: [-1, 1]}\ntraining_args: {turn_discount: 0.5}\n")
     suite = check_config(load_config(path))[1]

@@ -51,6 +51,22 @@ def test_a_gate_that_does_not_apply_is_open_and_one_that_failed_masks() -> None:
     assert not join({"task": Score(1.0), "safety": FAILED}, terms).valid
 
 
+def test_the_lowest_force_counts_whatever_the_order() -> None:
+    scores = {"a": Score(-1.0), "b": Score(-1.0), "c": Score(1.0)}
+    terms = {"a": Term(1.0, Gate(below=0)), "b": Term(1.0, Gate(below=0, force=-5)), "c": Term(1.0)}
+    assert [(r.value, r.gate) for r in (join(scores, terms), join(dict(reversed(scores.items())), terms))] == [
+        (-5.0, "b"), (-5.0, "b"),
+    ]  # fmt: skip
+
+
+def test_what_has_no_weight_is_no_reward_of_0() -> None:
+    assert not join({"main": NA, "log": Score(1.0)}, {"main": Term(1.0), "log": Term(0.0)}).valid
+
+
+def test_a_sum_that_is_not_finite_is_invalid() -> None:
+    assert not join({"a": Score(1e308)}, {"a": Term(10.0)}).valid
+
+
 def test_the_clip_comes_last() -> None:
     assert join({"a": Score(9.0)}, {"a": Term(1.0)}, (-1.0, 2.0)).value == 2.0
     assert join({"a": Score(-9.0)}, {"a": Term(1.0, Gate(below=0.0, force=-4.0))}, (-1.0, 2.0)).value == -1.0
@@ -88,7 +104,9 @@ SCORES = st.one_of(
 def test_turns_always_add_up_to_the_value(parts: dict[str, tuple[Score, float]], gate: Any) -> None:
     record = join({n: s for n, (s, _) in parts.items()}, {n: Term(w, gate) for n, (_, w) in parts.items()}, (-50, 50))
     assert -50 <= record.value <= 50
-    assert record.valid == any(s.valid for s, _ in parts.values())
+    weighty = [n for n, (s, w) in parts.items() if s.valid and w]
+    weightless = not any(w for _, w in parts.values()) and any(s.valid for s, _ in parts.values())
+    assert record.valid == bool(weighty or weightless)
     if record.turns is not None:
         assert math.fsum(record.turns) == pytest.approx(record.value, abs=1e-6)
 

@@ -206,6 +206,58 @@ def test_loading_comes_once_before_the_first_score_and_has_its_own_limit() -> No
     assert score(Heavy(), 5, Limits(timeout_s=0.1, concurrency=3)) == [Score(1.0)] * 5
 
 
+@pytest.mark.parametrize("error", [SystemExit("out"), asyncio.CancelledError(), KeyboardInterrupt()])
+def test_nothing_that_a_plugin_raises_hangs_the_run(error: BaseException) -> None:
+    class Plain(RewardPlugin):
+        def compute(self, trajectory: Trajectory) -> float:
+            if trajectory.seed == 0:
+                raise error
+            return 1.0
+
+    class Async(RewardPlugin):
+        async def compute(self, trajectory: Trajectory) -> float:
+            if trajectory.seed == 0:
+                raise error
+            return 1.0
+
+    for plugin, limits in ((Plain(), Limits()), (Plain(), Limits(timeout_s=5)), (Async(), Limits(timeout_s=5))):
+        runner = Runner(plugin, limits)
+        got = [done(runner.submit([episode("x", seed=i)], START))[0] for i in (0, 1)]
+        assert [s.status for s in got] == ["failed", "ok"]
+
+
+def test_a_generator_is_within_the_time_limit() -> None:
+    gate = threading.Event()
+
+    def slow(trajectories: Sequence[Trajectory]) -> Any:
+        for _ in trajectories:
+            gate.wait()
+            yield Score(1.0)
+
+    assert score(batched(slow), 1, SOON) == [Score.failed("Overdue: no answer after 0.1 s")]
+    gate.set()
+
+
+def test_cancelled_scores_are_not_computed() -> None:
+    gate, calls = threading.Event(), list[int]()
+
+    class Slow(RewardPlugin):
+        def compute(self, trajectory: Trajectory) -> float:
+            calls.append(trajectory.seed)
+            gate.wait()
+            return 0.0
+
+    runner = Runner(Slow(), Limits())
+    futures = runner.submit([episode("x", seed=i) for i in range(5)], START)
+    while not calls:
+        time.sleep(0.001)
+    assert [f.cancel() for f in futures] == [False, True, True, True, True]
+    gate.set()
+    assert done(futures[:1]) == [Score(0.0)]
+    assert done(runner.submit([episode("x", seed=9)], START)) == [Score(0.0)]
+    assert calls == [0, 9]
+
+
 def test_loading_that_fails_is_tried_again() -> None:
     class Flaky(RewardPlugin):
         loads = 0

@@ -68,6 +68,16 @@ def test_an_edited_file_is_another_key(tmp_path: Path) -> None:
     assert len(keys) == 2
 
 
+def test_an_edited_plain_function_or_class_is_another_key(tmp_path: Path) -> None:
+    for kind, name in (("def g(response):\n  return {}", "g"), ("class G:\n  compute = lambda s, response: {}", "G")):
+        keys = set[str | None]()
+        for value in (1, 2):
+            (tmp_path / "plain.py").write_text(kind.format(value) + "\n")
+            plugin = build_plugin(PluginConfig(name=f"{tmp_path / 'plain.py'}:{name}"))
+            keys.add(key(ScoreCache(tmp_path, "p", {}), plugin, episode("x")))
+        assert len(keys) == 2
+
+
 def test_scores_come_back_as_they_were(tmp_path: Path) -> None:
     kept = [Score(0.1 + 0.2, info={"a": [1, "é"]}, turns=(0.1, 0.2)), Score.not_applicable(reason="no")]
     first = ScoreCache(tmp_path, "p", {})
