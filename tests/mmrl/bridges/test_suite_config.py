@@ -21,6 +21,12 @@ ENTRIES = [
 RUN = {"train_type": "GRPO", "model_id": "m", "environments": [{"id": "text/arithmetic"}]}
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The cache of ENTRIES is a folder beside the run."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_the_yaml_says_it_all_and_no_more():
     config = SuiteConfig.of(ENTRIES)
     text = config.yaml()
