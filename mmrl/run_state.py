@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,7 @@ class RunState:
     Attributes:
         step: the optimiser batch these episodes are for, from 1; 0 outside of training.
         progress: share of the run that is over, in [0, 1].
-        metrics: the numbers of the step before (``success``, ``reward/<plugin>``, ...); empty at the first.
+        metrics: the newest value of every metric so far (``success``, ``reward/<plugin>``, ...); empty at first.
     """
 
     step: int = 0
@@ -22,3 +24,14 @@ class RunState:
 
 
 START = RunState()
+
+
+def newest(known: Mapping[str, float], line: Mapping[str, Any]) -> dict[str, float]:
+    """The newest value of every metric after one more step; what is no finite number leaves the value before it.
+
+    Args:
+        known: the values so far.
+        line: the step's metrics, as logged or as read back.
+    """
+    numbers = {k: float(v) for k, v in line.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return {**known, **numbers}

@@ -79,7 +79,7 @@ class Cosine(_OverTheRun):
 
 
 class ByMetric(_Ramp):
-    """Follows a metric of the step before; ``start`` and ``end`` are values of that metric."""
+    """Follows the newest value of a metric; ``start`` and ``end`` are values of that metric."""
 
     schedule: Literal["metric"]
     """``metric``."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mmrl.errors import BadInput, nearest
 from mmrl.files import is_ours
-from mmrl.run_state import RunState
+from mmrl.run_state import RunState, newest
 from mmrl.store import RunStore, read_trajectories
 from mmrl.trajectory import Trajectory
 
@@ -100,7 +100,7 @@ class StoredRun:
         """Where the run stood at a step, as the trainer told its plugins then.
 
         The share of the run that was over is ``(step - 1) / training_args.max_steps``, with the last stored step in
-        the place of a ``max_steps`` that the run does not set.  The metrics are those of the step before.
+        the place of a ``max_steps`` that the run does not set.  The metrics are the newest before it.
         """
         planned = self.training_args.get("max_steps")
         steps = planned if isinstance(planned, int) and planned > 0 else self.steps[-1]
@@ -132,11 +132,13 @@ class StoredRun:
             lines = RunStore(self.root).metrics()
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.root / 'metrics.jsonl'}: cannot be read: {error}") from error
-        return {
-            int(line["step"]): {k: float(v) for k, v in line.items() if isinstance(v, int | float)}
-            for line in lines
-            if isinstance(line.get("step"), int)
-        }
+        known: dict[int, dict[str, float]] = {}
+        so_far: dict[str, float] = {}
+        for line in lines:
+            so_far = newest(so_far, line)
+            if isinstance(line.get("step"), int):
+                known[int(line["step"])] = so_far
+        return known
 
 
 def _steps_of(file: Path) -> NDArray[np.int64]:

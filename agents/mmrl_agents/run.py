@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmrl.config import Config, LoraArgs, TrainingArgs
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput, unknown
 from mmrl.report import Reporter
+from mmrl.run_state import newest
 from mmrl.store import RunStore
 from mmrl_agents import checkpoint
 from mmrl_agents.advantage import ESTIMATORS
@@ -30,7 +31,7 @@ DR_GRPO_TURNS = 16
 
 @dataclass
 class Run:
-    """What a training loop works with; ``progress`` is replaced as it goes."""
+    """What a training loop works with; ``progress`` and the newest ``metrics`` are replaced as it goes."""
 
     loaded: LoadedConfig
     store: RunStore
@@ -39,6 +40,7 @@ class Run:
     learner: Learner
     reporter: Reporter
     progress: Progress
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def config(self) -> Config:
@@ -92,6 +94,8 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
         reporter.say(f"resuming after step {step}")
     store.rewind(run.progress.step)
     drop_future(store, run.progress.step)
+    for line in store.metrics():
+        run.metrics = newest(run.metrics, line)
     return run
 
 

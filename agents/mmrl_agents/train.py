@@ -19,7 +19,7 @@ from mmrl.make import make
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler
-from mmrl.run_state import RunState
+from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
 from mmrl_agents.credit import credit
@@ -66,6 +66,7 @@ class Grpo:
             if last or run.progress.step % loaded.config.eval.every == 0:
                 metrics |= held_out.choose_best()
             run.store.log(metrics)
+            run.metrics = newest(run.metrics, metrics)
             reporter.step(run.progress.step, sizes.steps, metrics)
             if last or reporter.stopping or run.progress.step % loaded.config.training_args.save_steps == 0:
                 save_checkpoint(run)
@@ -144,6 +145,5 @@ def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
 
 
 def state_of(run: Run, steps: int) -> RunState:
-    """Where the run stands, for scheduled weights: the newest value of every metric, also after a resume."""
-    numbers = {k: float(v) for line in run.store.metrics() for k, v in line.items() if isinstance(v, int | float)}
-    return RunState(run.progress.step + 1, run.progress.step / max(steps, 1), numbers)
+    """Where the run stands, for scheduled weights."""
+    return RunState(run.progress.step + 1, run.progress.step / max(steps, 1), run.metrics)

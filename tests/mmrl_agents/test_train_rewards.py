@@ -11,6 +11,7 @@ from mmrl.config_load import load_config
 from mmrl.registry import PLUGINS
 from mmrl.report import Quiet
 from mmrl.store import RunStore, read_trajectories
+from mmrl.stored_run import StoredRun
 from mmrl_agents.train import Grpo
 
 BROKEN = '''
@@ -94,6 +95,21 @@ def test_training_goes_on_beside_broken_plugins_and_counts_them(tmp_path: Path, 
     assert "plugin 'Hangs' failed on 1 of 8 rollouts: Overdue: no answer after 0.5 s" in reporter.said
     for t in read_trajectories(store.root):
         assert t.valid == (not {"1", "3", "5"} & {t.id[-1]} and t.seed % 7 != 6)
+
+
+def test_a_metric_that_is_not_logged_every_step_keeps_its_newest_value(tmp_path: Path) -> None:
+    weight = {"schedule": "metric", "metric": "eval/success", "from": 5, "to": 6, "start": -1, "end": 1}
+    path = config(tmp_path, [{"name": "number_match", "weight": weight}], steps=4)
+    overrides = ["eval.episodes=4", "eval.every=2"]
+    root = Grpo().train(load_config(path, overrides), False, Listening())
+    metrics = RunStore(root).metrics()
+    assert ["eval/success" in m for m in metrics] == [False, True, False, True]
+    after = 5 + (metrics[1]["eval/success"] + 1) / 2
+    assert [m["weight/number_match"] for m in metrics] == pytest.approx([5.0, 5.0, after, after])
+    # Scoring the stored run again sees the run as the trainer saw it.
+    assert [StoredRun.find(root).state(s).metrics.get("eval/success") for s in (2, 3, 4)] == [
+        None, metrics[1]["eval/success"], metrics[1]["eval/success"],
+    ]  # fmt: skip
 
 
 def test_weights_follow_the_run_also_after_a_resume(tmp_path: Path, plugins: Path) -> None:

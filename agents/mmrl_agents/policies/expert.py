@@ -14,10 +14,11 @@ class ExpertPolicy:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Ask each request's environment, off the event loop's thread."""
-        return [await asyncio.to_thread(_act, r) for r in requests]
+        return [await asyncio.to_thread(expert_answer, r) for r in requests]
 
 
-def _act(request: Request) -> Completion:
+def expert_answer(request: Request) -> Completion:
+    """What the expert of the request's environment would do; without one, an error of this episode."""
     try:
         return Completion(request.env.expert_action())
     except NoExpert as error:  # this episode's trouble, not the run's

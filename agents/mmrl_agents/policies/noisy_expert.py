@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmrl.env import NoExpert
 from mmrl.policy import Completion, Request
+from mmrl_agents.policies.expert import expert_answer
 from mmrl_agents.policies.random import named_actions
 
 
@@ -35,9 +35,4 @@ class NoisyExpert:
         actions = named_actions(request)
         own = not actions or rng.random() >= self.noise
         self.own.setdefault(request.episode, []).append(own)
-        if not own:
-            return Completion(str(rng.choice(actions)))
-        try:
-            return Completion(request.env.expert_action())
-        except NoExpert as error:  # this episode's trouble, not the run's
-            return Completion("", error=f"NoExpert: {error}")
+        return expert_answer(request) if own else Completion(str(rng.choice(actions)))
