@@ -58,6 +58,8 @@ class LoraArgs(Section):
     """Dropout in front of the adapter."""
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     """Which linear layers get one."""
+    vision: bool = False
+    """Put it on the vision tower of a vision-language model too."""
 
 
 class TrainingArgs(Section):
@@ -120,6 +122,9 @@ class TrainingArgs(Section):
     """Cap of the token weight pi_old/mu that corrects for a sampler unlike the learner."""
     lora: LoraArgs | None = None
     """Train a LoRA adapter; None trains all weights."""
+    freeze_vision: bool = True
+    """Leave a vision tower, and what leads from it to the language model, as they are; false trains them too (without
+    LoRA)."""
     bf16: bool = False
     """Weights and products in bfloat16 (optimiser state too); False: float32."""
     gradient_checkpointing: bool = False
@@ -176,6 +181,8 @@ class EvalConfig(Section):
     """Sampling temperature; 0: the likeliest token."""
     max_turns: PositiveInt | None = None
     """Turns before an episode is truncated; None leaves it to the environment."""
+    blind: bool = False
+    """Beside the final evaluations, one with every image replaced by grey: what is right without looking."""
 
 
 class RewardsConfig(Section):

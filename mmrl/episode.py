@@ -141,7 +141,7 @@ class _State:
         kept = {k: v for k, v in info.items() if k not in ("sample", *STATE_FACTS)} | self.facts
         self.turns.append(
             Turn(self.observation, said.text, said.prompt_ids, said.token_ids, said.logprobs, said.finish_reason,
-                 float(reward), kept, said.version)
+                 float(reward), kept, said.version, said.images)
         )  # fmt: skip
         self.terminated, self.truncated = bool(terminated), bool(truncated)
         self.observation, self.facts = observation, _of_state(info)

@@ -1,4 +1,4 @@
-"""Images and videos as parts of a message: lazy, content-addressed, with a pixel limit.
+"""An image as a part of a message: lazy, content-addressed, with a pixel limit.
 
 Comes in: a path, bytes, a PIL image, an array or a data URL.  Goes out: RGB pixels, decoded once and only
 when asked for, and a hash of those pixels that names the image everywhere.
@@ -9,97 +9,72 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from mmrl.errors import BadInput
+from mmrl.image_decode import MAX_PIXELS, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-MAX_PIXELS = 64_000_000
-"""Images with more pixels than this are refused (a decompression bomb looks like this)."""
+__all__ = ["MAX_PIXELS", "Image"]
 
 
 class Image:
     """An image, decoded when first needed.
 
     Args:
-        source: a path, encoded bytes, a ``data:`` URL, a PIL image, or a uint8 array of shape
-            (height, width, 3) or (height, width).
+        source: a path, encoded bytes, a ``data:`` URL, a PIL image, a uint8 array of shape (height, width, 3) or
+            (height, width), or a function that gives encoded bytes when they are needed.
+        name: what errors call it; by default the path or the kind of ``source``.
+        max_pixels: files and encoded images with more pixels are refused before they are decoded.
 
-    Two images are equal when their RGB pixels are.
+    Any mode becomes RGB, and of an animation the first frame is taken (:func:`mmrl.image_decode.decode` says how).
+    Two images are equal when their RGB pixels are.  Paths are opened as they are; for those that come out of somebody's
+    dataset there is :func:`mmrl.image_rules.open_image`.
     """
 
-    def __init__(self, source: str | Path | bytes | PILImage | np.ndarray[Any, Any]) -> None:
+    def __init__(self, source: str | Path | bytes | PILImage | np.ndarray[Any, Any] | Callable[[], bytes],
+                 name: str = "", max_pixels: int = MAX_PIXELS) -> None:  # fmt: skip
         if isinstance(source, str) and source.startswith(("http://", "https://")):
             raise BadInput(f"image {source[:80]}: web addresses are not fetched; give a path, bytes or a data URL")
         self._source: Any = source
+        self._max_pixels = max_pixels
+        self.name = name or _name_of(source)
 
     @cached_property
     def pixels(self) -> np.ndarray[Any, Any]:
         """RGB pixels, uint8, shape (height, width, 3), read-only.
 
         Raises:
-            BadInput: if the source is missing, no image, or has more than ``MAX_PIXELS`` pixels.
+            BadInput: if the source is missing, no image, or has too many pixels.
         """
-        array = self._source if isinstance(self._source, np.ndarray) else np.asarray(self._decode())
+        is_array = isinstance(self._source, np.ndarray)
+        array = self._source if is_array else np.asarray(decode(self._encoded(), self.name, self._max_pixels))
         if array.ndim == 2:
             array = np.stack([array] * 3, axis=-1)
-        if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
             raise BadInput(f"an image array is uint8 of shape (height, width, 3), not {array.dtype} {array.shape}")
         array = np.array(array, copy=True, order="C")
         array.setflags(write=False)
         return array
 
-    def _decode(self) -> PILImage:
-        from PIL import Image as pil
-        from PIL import ImageOps
-
-        name = "PIL image"
-        if isinstance(self._source, pil.Image):
-            opened = self._source
-        else:
-            data, name = self._bytes()
-            try:
-                opened = pil.open(io.BytesIO(data))
-            except Exception as error:
-                raise BadInput(f"{name}: not an image that Pillow can read ({error})") from error
-        width, height = opened.size
-        if width * height > MAX_PIXELS:
-            raise BadInput(f"image of {width}x{height} pixels; at most {MAX_PIXELS} pixels are decoded")
-        try:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise BadInput(f"{name}: the image is damaged ({error})") from error
-
-    def _bytes(self) -> tuple[bytes, str]:
-        if isinstance(self._source, bytes):
-            return self._source, "image bytes"
-        text = str(self._source)
-        if text.startswith("data:"):
-            head, _, body = text.partition(",")
-            if not head.endswith(";base64"):
-                raise BadInput("an image data URL looks like data:image/png;base64,...")
-            try:
-                return base64.b64decode(body, validate=True), "image data URL"
-            except ValueError as error:
-                raise BadInput(f"image data URL: not base64 ({error})") from error
-        path = Path(text)
-        if not path.is_file():
-            raise BadInput(f"image {path}: no such file")
-        return path.read_bytes(), str(path)
+    def _encoded(self) -> Path | bytes | PILImage:
+        """What is to be decoded."""
+        if isinstance(self._source, str):
+            return _of_data_url(self._source) if self._source.startswith("data:") else Path(self._source)
+        return cast("Path | bytes | PILImage", self._source() if callable(self._source) else self._source)
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the RGB pixels and the size, as 64 hex digits."""
         digest = hashlib.sha256(repr(self.pixels.shape).encode())
-        digest.update(self.pixels.tobytes())
+        digest.update(self.pixels.data)
         return digest.hexdigest()
 
     @property
@@ -134,59 +109,25 @@ class Image:
         return f"Image({kind})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_source": np.asarray(self.pixels)}
+        known = {"sha256": self.sha256} if "sha256" in self.__dict__ else {}
+        return {"name": self.name, "pixels": self.pixels, "_max_pixels": self._max_pixels, **known}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state["pixels"].setflags(write=False)
+        self.__dict__.update(state, _source=state["pixels"])
 
 
-class Video:
-    """A short video: frames in time order.
+def _name_of(source: Any) -> str:
+    if isinstance(source, str | Path):
+        return "image data URL" if str(source).startswith("data:") else f"image {source}"
+    return "image bytes" if isinstance(source, bytes) else f"image of type {type(source).__name__}"
 
-    Args:
-        frames: at least one image, all of one size.
-        fps: frames a second, above 0.
-    """
 
-    def __init__(self, frames: Sequence[Image], fps: float = 4.0) -> None:
-        self.frames = tuple(frames)
-        self.fps = float(fps)
-        if not self.frames or not all(isinstance(f, Image) for f in self.frames):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise BadInput("a Video needs at least one frame, each an Image")
-        if not self.fps > 0:
-            raise BadInput(f"a Video's fps is above 0, not {fps}")
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the frames and the frame rate, as 64 hex digits."""
-        return hashlib.sha256(repr((self.fps, [f.sha256 for f in self.frames])).encode()).hexdigest()
-
-    def data_url(self) -> str:
-        """The video as ``data:video/png;fps=4.0;base64,<frame>,<frame>,...``: every frame a PNG.
-
-        Lossless, unlike an animated PNG, which merges equal frames and rounds their duration.
-        """
-        return f"data:video/png;fps={self.fps!r};base64," + ",".join(base64.b64encode(f.png()).decode()
-                                                                    for f in self.frames)
-
-    @classmethod
-    def from_data_url(cls, url: str) -> Video:
-        """Read what :meth:`data_url` wrote.
-
-        Raises:
-            BadInput: if the URL is of another form.
-        """
-        head = re.match(r"data:video/png;fps=([0-9.e+-]+);base64,", url)
-        try:
-            if head is None:
-                raise ValueError(f"it starts with {url[:40]!r}")
-            frames = [base64.b64decode(frame, validate=True) for frame in url[head.end() :].split(",")]
-            return cls([Image(frame) for frame in frames], float(head[1]))
-        except ValueError as error:
-            raise BadInput(f"a video data URL looks like data:video/png;fps=4.0;base64,...: {error}") from error
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Video) and self.sha256 == other.sha256
-
-    def __hash__(self) -> int:
-        return hash(self.sha256)
-
-    def __repr__(self) -> str:
-        return f"Video({len(self.frames)} frames, {self.fps:g} fps)"
+def _of_data_url(url: str) -> bytes:
+    head, _, body = url.partition(",")
+    if not head.endswith(";base64"):
+        raise BadInput("an image data URL looks like data:image/png;base64,...")
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError as error:
+        raise BadInput(f"image data URL: not base64 ({error})") from error

@@ -13,8 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mmrl.image import Image, Video
-from mmrl.sample import Content, Message, Part, Sample, Text
+from mmrl.sample import Content, Image, Message, Part, Sample, Text, Video
 from mmrl.trajectory import Trajectory, Turn
 
 QUESTION = "What is 2 + 2?"
@@ -156,6 +155,7 @@ def _questions(own: Own) -> dict[str, Trajectory]:
         "tagged answer": episode(tagged, reference="4", infos=_infos(1, True), tokens=True),
         "JSON answer": episode('{"answer": 4, "why": "2 + 2 = 4"}', reference="4"),
         "a choice": episode("The answer is B.", reference="B", choices=["3", "4", "5"]),
+        "a box": episode("[1, 1, 3, 4]", reference=[1, 1, 3, 4]),
     }
 
 

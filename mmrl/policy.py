@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mmrl.env import Env
+from mmrl.image import Image
 from mmrl.sample import Message
 from mmrl.trajectory import FinishReason, Turn
 
@@ -49,6 +50,7 @@ class Completion:
         logprobs: log-probability of each sampled id under the sampling distribution (temperature included).
         finish_reason: ``"stop"`` (end of turn), ``"length"`` (token limit) or ``"context"`` (no room left).
         version: how many updates the weights had seen.
+        images: the images that stand among ``prompt_ids``, in order.
         error: why there is no answer to this one request (the environment's expert gave up); it ends the episode
             as an error.  A policy that fails altogether raises instead.
     """
@@ -59,6 +61,7 @@ class Completion:
     logprobs: tuple[float, ...] = ()
     finish_reason: FinishReason = "stop"
     version: int = 0
+    images: tuple[Image, ...] = ()
     error: str | None = None
 
 

@@ -14,10 +14,11 @@ from typing import Any, cast
 import numpy as np
 
 from mmrl.errors import BadInput
-from mmrl.image import Image, Video
+from mmrl.image import Image
 from mmrl.sample import Content, Message, Part, Sample, Text, from_openai, text_of
 from mmrl.score import RewardRecord, Score
 from mmrl.trajectory import Trajectory, Turn
+from mmrl.video import Video
 
 MAX_ARRAY = 1024
 """Arrays in ``info`` with more elements than this become their ``repr`` (they are observations, not facts)."""
@@ -35,7 +36,7 @@ def schema() -> Any:
     turn = pa.struct({
         "observation": text, "text": text, "response": text, "prefix_len": pa.int32(), "prompt_ids": ids,
         "token_ids": ids, "logprobs": pa.list_(real), "finish_reason": text, "reward": real, "info": text,
-        "version": whole,
+        "version": whole, "prefix_images": pa.int32(), "images": pa.list_(text),
     })  # fmt: skip
     score = pa.struct({
         "name": text, "value": real, "valid": flag, "status": text, "info": text, "turns": pa.list_(real),
@@ -87,7 +88,8 @@ def _parts(content: Content, save: SaveImage) -> list[dict[str, Any]]:
             return {"type": "text", "text": part.text}
         if isinstance(part, Image):
             return {"type": "image_url", "image_url": {"url": save(part)}}
-        return {"type": "video", "video": [save(frame) for frame in part.frames], "fps": part.fps}
+        times = {} if part.is_regular else {"times": part.times}
+        return {"type": "video", "video": [save(frame) for frame in part.frames], "fps": part.fps, **times}
 
     return [encode(part) for part in content]
 
@@ -97,7 +99,7 @@ def _content(parts: Sequence[Mapping[str, Any]], load: LoadImage) -> Content:
         if part["type"] == "image_url":
             return load(part["image_url"]["url"])
         if part["type"] == "video":
-            return Video([load(frame) for frame in part["video"]], part["fps"])
+            return Video([load(frame) for frame in part["video"]], part["fps"], part.get("times"))
         return from_openai([{"role": "user", "content": [part]}])[0].content[0]
 
     return tuple(decode(part) for part in parts)
@@ -118,8 +120,8 @@ def _unchat(chat: Sequence[Mapping[str, Any]], load: LoadImage) -> tuple[Message
     )
 
 
-def _shared(before: Sequence[int], now: Sequence[int]) -> int:
-    """How many leading ids the two have in common."""
+def _shared(before: Sequence[Any], now: Sequence[Any]) -> int:
+    """How many leading items the two have in common."""
     if now[: len(before)] == before:
         return len(before)
     return next((i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), min(len(before), len(now)))
@@ -129,14 +131,16 @@ def _turn_rows(turns: Sequence[Turn], save: SaveImage) -> list[dict[str, Any]]:
     """Rows of turns; a later prompt repeats the transcript, so only what follows the shared start is kept."""
     rows: list[dict[str, Any]] = []
     before: tuple[int, ...] = ()
+    seen: tuple[Image, ...] = ()
     for turn in turns:
-        shared = _shared(before, turn.prompt_ids)
-        before = turn.prompt_ids + turn.token_ids
+        shared, old = _shared(before, turn.prompt_ids), _shared(seen, turn.images)
+        before, seen = turn.prompt_ids + turn.token_ids, turn.images
         rows.append({
             "observation": _dumps(_parts(turn.observation, save)), "text": _utf8(text_of(turn.observation)),
             "response": _utf8(turn.response), "prefix_len": shared, "prompt_ids": turn.prompt_ids[shared:],
             "token_ids": turn.token_ids, "logprobs": turn.logprobs, "finish_reason": turn.finish_reason,
             "reward": float(turn.reward), "info": _dumps(turn.info), "version": turn.version,
+            "prefix_images": old, "images": [save(image) for image in turn.images[old:]],
         })  # fmt: skip
     return rows
 
@@ -144,13 +148,16 @@ def _turn_rows(turns: Sequence[Turn], save: SaveImage) -> list[dict[str, Any]]:
 def _turns(rows: Sequence[Mapping[str, Any]], load: LoadImage) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     before: tuple[int, ...] = ()
+    seen: tuple[Image, ...] = ()
     for r in rows:
         prompt = before[: r["prefix_len"]] + tuple(r["prompt_ids"])
         tokens = tuple(r["token_ids"])
         before = prompt + tokens
+        seen = seen[: r.get("prefix_images") or 0] + tuple(load(name) for name in r.get("images") or ())
         turns.append(Turn(
             _content(json.loads(r["observation"]), load), r["response"], prompt, tokens, tuple(r["logprobs"]),
             r["finish_reason"], r["reward"], json.loads(r["info"]), r["version"],
+            seen,
         ))  # fmt: skip
     return tuple(turns)
 

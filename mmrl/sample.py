@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from mmrl.errors import BadInput
-from mmrl.image import Image, Video
+from mmrl.image import Image
+from mmrl.video import Video
 
 __all__ = ["Content", "Image", "Message", "Part", "Sample", "Text", "Video", "as_content", "from_openai",
-           "text_of", "to_openai"]
+           "images_of", "text_of", "to_openai"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -46,6 +47,11 @@ def as_content(value: str | Part | Iterable[Part]) -> Content:
         if not isinstance(part, Text | Image | Video):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a content part is Text, Image or Video, not {type(part).__name__}: {part!r:.80}")
     return parts
+
+
+def images_of(content: Content) -> tuple[Image, ...]:
+    """The images of ``content``, in order; a video counts as its frames."""
+    return tuple(i for p in content if not isinstance(p, Text) for i in (p.frames if isinstance(p, Video) else (p,)))
 
 
 def text_of(content: Content) -> str:

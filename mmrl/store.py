@@ -24,6 +24,7 @@ from typing import Any
 from mmrl.errors import BadInput, RunStopped
 from mmrl.files import atomic_dir, atomic_write, discard, is_ours, recover
 from mmrl.image import Image
+from mmrl.image_rules import ImageRules, locate
 from mmrl.rows import from_row, jsonable, schema, to_row
 from mmrl.scalars import ScalarWriter
 from mmrl.trajectory import Trajectory
@@ -281,11 +282,11 @@ def _read_file(file: Path) -> list[Trajectory]:
     missing = [name for name in schema().names if name not in table.column_names]
     if missing:
         raise BadInput(f"{file}: lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}")
-    run = file.resolve().parent.parent
+    rules = ImageRules(file.resolve().parent.parent)  # a run from somebody else shows no file outside of it
     out: list[Trajectory] = []
     for i, row in enumerate(table.to_pylist()):
         try:
-            out.append(from_row(row, lambda name: Image(run / name)))
+            out.append(from_row(row, lambda name: Image(locate(name, rules))))
         except BadInput as error:
             raise BadInput(f"{file}, row {i}: {error}") from error
     return out

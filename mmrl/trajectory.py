@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mmrl.image import Image
 from mmrl.sample import Content, Message, Sample, Text
 from mmrl.score import RewardRecord
 
@@ -27,6 +28,7 @@ class Turn:
         info: the environment's info for this step (``valid_action``, ``action_cost``, ``state_key``, ...);
             ``state_key`` and ``potential`` here are those of the state in which the policy spoke.
         version: how many updates the policy had seen.
+        images: the images that stand among ``prompt_ids``, in order.
     """
 
     observation: Content
@@ -38,6 +40,7 @@ class Turn:
     reward: float = 0.0
     info: Mapping[str, Any] = field(default_factory=dict)
     version: int = 0
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True)

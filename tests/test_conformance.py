@@ -14,7 +14,10 @@ from mmrl import BadInput, Content, Env, GymTextEnv, Sample, SingleTurnEnv, Text
 from mmrl.conformance import CHECKS, CheckResult, EnvFactory, check_env, record, run_check
 from mmrl.registry import env_ids
 
-QUESTIONS = {"path": Path(__file__).parent / "data" / "questions.jsonl", "columns": {"question": "q", "answer": "a"}}
+DATA = Path(__file__).parent / "data"
+QUESTIONS = {"path": DATA / "questions.jsonl", "columns": {"question": "q", "answer": "a"}}
+IMAGES = {"path": DATA / "vqa" / "questions.jsonl"}
+DIALOGUES = {"path": DATA / "vqa" / "dialogues.jsonl", "tries": 2, "system": "Look closely."}
 CASES: list[tuple[str, dict[str, Any]]] = [
     *[(f"babyai/balrog-{task}", {}) for task in ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")],
     *[(f"babyai/{name}", {}) for name in ("GoToLocal", "BossLevel", "PutNextLocal", "KeyInBox", "OpenDoorsOrderN2")],
@@ -22,11 +25,22 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *[(f"minigrid/{name}", {}) for name in ("Empty-5x5", "FourRooms", "Fetch-5x5-N2", "MemoryS7")],
     ("BabyAI-GoToRedBall-v0", {}),
     ("babyai/GoToLocal", {"invalid": "forward", "instructions": "full", "max_steps": 9}),
+    ("babyai/balrog-goto", {"observation": "image"}),
+    ("babyai/balrog-open", {"observation": "both", "view": "full", "tile_size": 6, "history": 3}),
+    ("minigrid/DoorKey-8x8", {"observation": "image", "history": 2, "invalid": "forward", "instructions": "full"}),
     ("text", QUESTIONS),
     ("text/arithmetic", {}),
+    ("vqa/shapes", {}),
+    ("vqa/shapes", {"difficulty": 3, "image_size": 56}),
+    ("vqa/minigrid", {}),
+    ("vqa/minigrid", {"difficulty": 3, "view": "full"}),
+    ("video", {}),
+    ("video", {"difficulty": 3, "view": "partial", "frames": 12}),
+    ("vqa", IMAGES),
+    ("vqa", DIALOGUES),
 ]
 Start = tuple[Content, dict[str, Any]]
-NEEDS_ARGUMENTS: dict[str, dict[str, Any]] = {"text": QUESTIONS}
+NEEDS_ARGUMENTS: dict[str, dict[str, Any]] = {"text": QUESTIONS, "vqa": IMAGES}
 """Environments that cannot be made by name alone.  A new one adds itself here, or is checked without arguments."""
 
 
@@ -36,7 +50,10 @@ def test_conforms(env_id: str, kwargs: dict[str, Any], check: str) -> None:
     assert run_check(check, partial(mmrl.make, env_id, **kwargs)) == CheckResult(check, True)
 
 
-@pytest.mark.parametrize(("env_id", "kwargs"), [("babyai/balrog-goto", {}), ("text", QUESTIONS)], ids=["grid", "text"])
+@pytest.mark.parametrize(("env_id", "kwargs"), [
+    ("babyai/balrog-goto", {}), ("babyai/balrog-goto", {"observation": "image", "history": 2}), ("text", QUESTIONS),
+    ("vqa", DIALOGUES), ("vqa/minigrid", {}), ("video", {}),
+], ids=["grid", "pixels", "text", "vqa", "minigrid", "video"])  # fmt: skip
 def test_runs_in_async_vector(env_id: str, kwargs: dict[str, Any]) -> None:
     name = "runs_in_async_vector"
     assert run_check(name, partial(mmrl.make, env_id, **kwargs)) == CheckResult(name, True)

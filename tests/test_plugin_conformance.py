@@ -40,11 +40,21 @@ KWARGS: dict[str, list[dict[str, Any]]] = {
     "multiple_choice": [{"choices": ["3", "4", "four"]}, {"choices": ["4", "5"], "tag": "answer"}],
     "f1": [{}, {"tag": "answer"}],
     "rouge": [{}, {"variant": "rouge2", "measure": "recall", "stemmer": True}, {"variant": "rougeLsum"}],
+    "vqa_accuracy": [{}, {"tag": "answer"}, {"lists": "alternatives"}],
+    "anls": [{}, {"tag": "answer", "threshold": 0.9}],
+    "relaxed_accuracy": [{}, {"tag": "answer"}, {"tolerance": 0.3, "percent": "ignored"}],
+    "iou": [{}, {"format": "xywh", "threshold": 0.5, "several": "any"},
+            {"scale": "unit", "reference_scale": "thousand", "reference_format": "xyxy"}],
+    "counting": [{}, {"tag": "answer"}, {"graded": True}],
     "valid_action": [{}],
     "efficiency": [{}],
     "exploration": [{}],
     "safety": [{}, {"threshold": 0.9, "penalty": -1.0}],
     "relevance": [{}, {"against": "reference", "scale": "cosine"}, {"against": "observation", "turns": "all"}],
+    "clip_similarity": [
+        {}, {"images": "best", "text": "a {reference}, not {response}", "scale": "cosine"},
+        {"images": "mean", "turns": "all", "where": "observation", "negatives": ["{query} five", "no"]},
+    ],
     "factuality": [{"knowledge": "sample", "min_similarity": -1.0, "turns": t} for t in ("last", "all")],
 }
 """Sensible arguments of every plugin.  A new plugin adds itself here."""

@@ -2,7 +2,7 @@
 
 A segment is one token sequence with a mask of what was sampled in it.  A whole-transcript trajectory is one
 segment; under a window, or where a template does not preserve prefixes, each stretch of turns whose prompts
-extend each other is a segment, so that one trajectory may train as several.
+extend each other is a segment, so that one trajectory may train as several.  A segment's images go with it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmrl.image import Image
 from mmrl.trajectory import Trajectory
 
 
@@ -28,6 +29,7 @@ class Segment:
         mu: the sampler's log-probability of each sampled id; 0 elsewhere.
         turn: index of the turn that each sampled id belongs to; -1 elsewhere.
         trajectory: index of the trajectory in its batch.
+        images: those that stand among the ids, in order.
     """
 
     ids: tuple[int, ...]
@@ -35,6 +37,7 @@ class Segment:
     mu: tuple[float, ...]
     turn: tuple[int, ...]
     trajectory: int
+    images: tuple[Image, ...] = ()
 
     @property
     def sampled(self) -> int:
@@ -53,19 +56,22 @@ def segments_of(trajectory: Trajectory, index: int) -> list[Segment]:
     mask: list[bool] = []
     mu: list[float] = []
     turns: list[int] = []
+    images: tuple[Image, ...] = ()
     for n, turn in enumerate(trajectory.turns):
         if not turn.token_ids or len(turn.token_ids) != len(turn.logprobs):
             raise ValueError(f"trajectory {trajectory.id}, turn {n}: {len(turn.token_ids)} sampled ids but "
                              f"{len(turn.logprobs)} log-probabilities")  # fmt: skip
-        if list(turn.prompt_ids[: len(ids)]) != ids:
-            segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index))
+        # Two images may be the same ids, so these alone do not tell whether this prompt goes on from the last.
+        if list(turn.prompt_ids[: len(ids)]) != ids or turn.images[: len(images)] != images:
+            segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index, images))
             ids, mask, mu, turns = [], [], [], []
+        images = turn.images
         prompt = turn.prompt_ids[len(ids) :]
         ids += [*prompt, *turn.token_ids]
         mask += [False] * len(prompt) + [True] * len(turn.token_ids)
         mu += [0.0] * len(prompt) + list(turn.logprobs)
         turns += [-1] * len(prompt) + [n] * len(turn.token_ids)
-    segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index))
+    segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index, images))
     return [s for s in segments if s.ids]
 
 
@@ -79,6 +85,7 @@ class MicroBatch:
         mu: the sampler's log-probability of the next id.
         advantage: of the row's trajectory.
         weight: of the next id in the loss.
+        images: of each row.
     """
 
     ids: Int[Tensor, "rows length"]
@@ -86,10 +93,14 @@ class MicroBatch:
     mu: Float[Tensor, "rows length-1"]
     advantage: Float[Tensor, "rows length-1"]
     weight: Float[Tensor, "rows length-1"]
+    images: tuple[tuple[Image, ...], ...] = ()
 
     def to(self, device: torch.device) -> MicroBatch:
         """The batch on a device."""
-        return MicroBatch(*(t.to(device) for t in (self.ids, self.mask, self.mu, self.advantage, self.weight)))
+        ids, mask, mu, advantage, weight = (
+            t.to(device) for t in (self.ids, self.mask, self.mu, self.advantage, self.weight)
+        )
+        return MicroBatch(ids, mask, mu, advantage, weight, self.images)
 
 
 def token_counts(segments: Sequence[Segment], trajectories: int) -> Int[Tensor, " trajectories"]:
@@ -120,6 +131,7 @@ def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories
         mu=torch.tensor([[*s.mu[1:], *[0.0] * p] for s, p in zip(segments, pad, strict=True)], dtype=dtype),
         advantage=advantage[rows].to(dtype)[:, None].expand(shape),
         weight=weight[rows].to(dtype)[:, None].expand(shape),
+        images=tuple(s.images for s in segments) if any(s.images for s in segments) else (),
     )
 
 

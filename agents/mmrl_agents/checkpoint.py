@@ -33,8 +33,8 @@ class Progress:
     minutes: float = 0.0
 
 
-def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Write weights (or the adapter) and tokenizer, loadable with transformers and peft alone.
+def save_policy(folder: Path, model: Any, processing: Any) -> None:
+    """Write weights (or the adapter) and tokenizer or processor, loadable with transformers and peft alone.
 
     Raises:
         OSError: if the disk refuses.
@@ -50,12 +50,12 @@ def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
             model.save_pretrained(folder)
     except SafetensorError as error:  # a full disk, in safetensors' words
         raise OSError(str(error)) from error
-    tokenizer.save_pretrained(folder)
+    processing.save_pretrained(folder)
 
 
-def save(folder: Path, model: Any, tokenizer: Any, learner: Learner, progress: Progress) -> None:
+def save(folder: Path, model: Any, processing: Any, learner: Learner, progress: Progress) -> None:
     """Write a whole checkpoint into ``folder``."""
-    save_policy(folder, model, tokenizer)
+    save_policy(folder, model, processing)
     state = io.BytesIO()  # written by Python, so that a full disk is an OSError
     torch.save({**learner.state_dict(), "rng": torch.get_rng_state()}, state)
     (folder / "learner.pt").write_bytes(state.getvalue())
@@ -86,13 +86,12 @@ def restore(folder: Path, model: Any, learner: Learner) -> None:
 
         set_peft_model_state_dict(model, load_file(adapter))
     else:
-        weights: dict[str, torch.Tensor] = {}
-        for shard in sorted(folder.glob("model*.safetensors")):
-            weights.update(load_file(shard))
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        tied = set(getattr(model, "_tied_weights_keys", None) or ())
-        if unexpected or [k for k in missing if k not in tied]:
-            raise BadInput(f"{folder}: the weights do not fit the model (missing {missing}, unexpected {unexpected})")
+        # By the library, which writes some models' weights under other names than they have in memory.
+        saved, info = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+        if info["missing_keys"] or info["unexpected_keys"]:
+            raise BadInput(f"{folder}: the weights do not fit the model (missing {sorted(info['missing_keys'])}, "
+                           f"unexpected {sorted(info['unexpected_keys'])})")  # fmt: skip
+        model.load_state_dict(saved.state_dict())
     state = torch.load(folder / "learner.pt", weights_only=True, map_location="cpu")
     learner.load_state_dict(state)
     torch.set_rng_state(state["rng"])

@@ -16,7 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
+from mmrl.image import Image
+from mmrl_agents.feed import Feed
+from mmrl_agents.kv_cache import RaggedCache, can_keep, last_logits, merge
+from mmrl_agents.vision import Vision
 
 CACHE_BYTES = 4 * 2**30
 """Keys and values that are kept between turns: above this the older batches go, never the newest."""
@@ -26,12 +29,18 @@ CACHES = 2
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt to answer: whose it is, its ids, and the seed of its noise."""
+    """One prompt to answer: whose it is, its ids, the seed of its noise, and the images among the ids."""
 
     episode: str
     prompt: tuple[int, ...]
     seed: tuple[int, ...]
     limit: int
+    images: tuple[Image, ...] = ()
+
+    def begins_with(self, ids: Sequence[int], images: Sequence[Image]) -> bool:
+        """Whether more follows in the prompt after these ids with these images (images may differ where ids agree)."""
+        same = len(ids) < len(self.prompt) and list(self.prompt[: len(ids)]) == list(ids)
+        return same and self.images[: len(images)] == tuple(images)
 
 
 @dataclass(frozen=True)
@@ -50,18 +59,22 @@ class Generator:
         model: a causal language model.
         end_ids: ids that end an answer.
         temperature: of the sampling distribution; 0 takes the likeliest id (log-probability 0).
+        vision: how the model sees, if it does; the ids that it bans are never sampled.
     """
 
-    def __init__(self, model: Any, end_ids: Sequence[int], temperature: float) -> None:
+    def __init__(self, model: Any, end_ids: Sequence[int], temperature: float, vision: Vision | None = None) -> None:
         self.model = model
+        self.feed = Feed(vision)
         self.end_ids = frozenset(end_ids)
         self.temperature = temperature
         self._keeps = can_keep(model)
         self._held: list[RaggedCache] = []
 
     def forget(self) -> None:
-        """Drop all kept keys and values; call it whenever the weights have changed."""
+        """Drop all kept keys, values and features; call it whenever the weights have changed."""
         self._held = []
+        if self.feed.vision is not None:
+            self.feed.vision.forget()
 
     @torch.no_grad()
     def sample(self, rows: Sequence[Row]) -> list[Sampled]:
@@ -86,7 +99,7 @@ class Generator:
             feed = [a.unfed() if a is not None else [] for a in slots]
             if all(a is None or a.done(self.end_ids) for a in slots):
                 break
-            logits = cache.forward(self.model, feed)
+            logits = cache.forward(self.model, feed, self.feed)
             for a in slots:
                 if a is not None:
                     a.fed = len(a.ids)
@@ -99,21 +112,23 @@ class Generator:
 
         answers = [_Answer(r) for r in rows]
         width = max(len(r.prompt) for r in rows)
-        device = self.model.device
+        device, images = self.model.device, [r.images for r in rows]
         ids = torch.tensor([[0] * (width - len(r.prompt)) + list(r.prompt) for r in rows], device=device)
         mask = torch.tensor([[0] * (width - len(r.prompt)) + [1] * len(r.prompt) for r in rows], device=device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        positions, after = self.feed.positions([r.prompt for r in rows], images, [0] * len(rows), width)
+        positions, places = positions.to(device), torch.tensor(after, device=device)
         cache = DynamicCache(config=self.model.config)
         while True:
-            logits = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                                use_cache=True, logits_to_keep=1).logits[:, -1]  # fmt: skip
+            logits = last_logits(self.model, self.feed.tokens(ids, images), attention_mask=mask,
+                                 position_ids=positions, past_key_values=cache, use_cache=True)  # fmt: skip
             live = [i for i, a in enumerate(answers) if not a.done(self.end_ids)]
             self._draw(logits, answers, live)
             if all(a.done(self.end_ids) for a in answers):
                 return [a.result(self.end_ids) for a in answers]
-            ids = torch.tensor([[a.ids[-1]] for a in answers], device=device)
+            ids, images = torch.tensor([[a.ids[-1]] for a in answers], device=device), []
             mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
-            positions = positions[:, -1:] + 1
+            positions = places[:, None].expand(*positions.shape[:-1], 1)
+            places = places + 1
 
     def _draw(self, logits: Float[Tensor, "rows vocab"], slots: Sequence[_Answer | None], live: Sequence[int]) -> None:
         """Draw the next id of every live row."""
@@ -121,7 +136,8 @@ class Generator:
         # In float32 a noise just below 1 would round to 1, past the end of the distribution.
         noise = [a.noise[len(a.ids)] for a in picked if a is not None]
         at = torch.tensor(noise, dtype=torch.float64, device=logits.device)
-        chosen, logprobs = draw(logits[torch.tensor(list(live), device=logits.device)], at, self.temperature)
+        allowed = self.feed.allowed(logits[torch.tensor(list(live), device=logits.device)])
+        chosen, logprobs = draw(allowed, at, self.temperature)
         for answer, i, logprob in zip(picked, chosen.tolist(), logprobs.tolist(), strict=True):
             assert answer is not None
             answer.ids.append(i)
@@ -134,17 +150,18 @@ class Generator:
         if whole is not None:
             at = {n: i for i, n in enumerate(whole.names)}
             place = [at[r.episode] for r in rows]
-            prompts = dict(zip(place, (r.prompt for r in rows), strict=True))
-            new = [prompts[i][len(whole.ids[i]) :] if i in prompts else () for i in range(len(whole.names))]
-            return whole, whole.forward(self.model, new), place
+            wanted = dict(zip(place, rows, strict=True))
+            new = [wanted.get(i) for i in range(len(whole.names))]
+            return whole, self._feed(whole, new), place
         parts, logits, order = self._old(rows, found)
         fresh = [r for r in rows if r.episode not in found]
         if fresh:
-            unique = list(dict.fromkeys(r.prompt for r in fresh))
+            first = {(r.prompt, r.images): r for r in reversed(fresh)}
+            unique = list(dict.fromkeys((r.prompt, r.images) for r in fresh))
             layers = self.model.config.get_text_config().num_hidden_layers
             cache = RaggedCache.empty([None] * len(unique), layers, self.model.device)
-            out = cache.forward(self.model, unique)
-            index = [unique.index(r.prompt) for r in fresh]
+            out = self._feed(cache, [first[key] for key in unique])
+            index = [unique.index((r.prompt, r.images)) for r in fresh]
             parts.append(cache.select(index, [r.episode for r in fresh]))
             logits.append(out[torch.tensor(index, device=out.device)])
             order += [r.episode for r in fresh]
@@ -155,10 +172,16 @@ class Generator:
         for cache in self._held:
             if row.episode in cache.names:
                 i = cache.names.index(row.episode)
-                held = cache.ids[i]
-                if len(held) < len(row.prompt) and list(row.prompt[: len(held)]) == held:
+                if row.begins_with(cache.ids[i], cache.images[i]):
                     return cache, i
         return None
+
+    def _feed(self, cache: RaggedCache, rows: Sequence[Row | None]) -> Float[Tensor, "rows vocab"]:
+        """Feed each of the cache's rows what its prompt has beyond what it holds; None feeds nothing."""
+        pairs = list(zip(rows, cache.ids, cache.images, strict=True))
+        new = [r.prompt[len(held) :] if r is not None else () for r, held, _ in pairs]
+        images = [r.images[len(held) :] if r is not None else () for r, _, held in pairs]
+        return cache.forward(self.model, new, self.feed, images)
 
     def _whole(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> RaggedCache | None:
         """The one cache that holds all rows and little else, which can then be used without a copy."""
@@ -191,10 +214,9 @@ class Generator:
         if not parts:
             return [], [], []
         merged = merge(parts)
-        prompts = {r.episode: r.prompt for r in rows}
+        by_name = {r.episode: r for r in rows}
         names = [n for n in merged.names if n is not None]
-        new = [prompts[n][len(held) :] for n, held in zip(names, merged.ids, strict=True)]
-        return [merged], [merged.forward(self.model, new)], names
+        return [merged], [self._feed(merged, [by_name[n] for n in names])], names
 
     def _keep(self, cache: RaggedCache) -> None:
         self._held = [c for c in self._held if c is not cache] + [cache]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from mmrl.blind import Blind
 from mmrl.config import EnvironmentConfig
 from mmrl.episode import EpisodeLimits
 from mmrl.evaluate import EvalResult, evaluate
+from mmrl.policy import Policy
 from mmrl.rollout import Scheduler, run_sync
 from mmrl_agents.models import find_model, load_model
 from mmrl_agents.policies.hf import HFPolicy
@@ -53,14 +55,25 @@ class HeldOut:
         for result in results:
             run.store.write_eval(f"{when}-{result.env.replace('/', '-')}", {**result.as_dict(), "when": when})
             run.reporter.say(f"{said}  {result}")
+        if config.blind:
+            self._blind(when, self._policy(model))
         return results
+
+    def _blind(self, when: str, policy: HFPolicy) -> None:
+        """The same evaluation with grey in the place of every image."""
+        run, config = self.run, self.run.config.eval
+        for result in self._all(Blind(policy), config.final_seed, config.final_episodes, f"{when}, blind: episodes"):
+            name = f"{when}-blind-{result.env.replace('/', '-')}"
+            run.store.write_eval(name, {**result.as_dict(), "when": when, "blind": True})
+            run.reporter.say(f"{WHEN[when]}, images replaced by grey: {result}")
 
     def _policy(self, model: object) -> HFPolicy:
         rollout = self.run.config.rollout
-        return HFPolicy(model, self.run.tokenizer, self.run.config.eval.temperature, rollout.max_new_tokens,
-                        rollout.max_context)  # fmt: skip
+        vision = self.run.learner.vision if model is self.run.model else None
+        return HFPolicy(model, self.run.processing, self.run.config.eval.temperature, rollout.max_new_tokens,
+                        rollout.max_context, vision)  # fmt: skip
 
-    def _all(self, policy: HFPolicy, seed: int, episodes: int, what: str) -> list[EvalResult]:
+    def _all(self, policy: Policy, seed: int, episodes: int, what: str) -> list[EvalResult]:
         run = self.run
         rollout, limits = run.config.rollout, EpisodeLimits(run.config.eval.max_turns, run.config.rollout.window)
         scheduler = Scheduler(limits, rollout.concurrency, rollout.max_batch, rollout.deterministic)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmrl.episode import visible
+from mmrl.image import Image
 from mmrl.sample import Message
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
-from mmrl_agents.transcript import Transcript
+from mmrl_agents.transcript import Transcript, shown
 
 
 def imitation_segments(trajectory: Trajectory, index: int, transcript: Transcript, window: int | None,
@@ -35,7 +36,7 @@ def imitation_segments(trajectory: Trajectory, index: int, transcript: Transcrip
         if kept[n]:
             seen = visible(trajectory.messages[: head + 2 * n], window)
             prompt, answer = transcript.answer(seen, turn.response)
-            out.append(_segment([(prompt, False, n), (answer, True, n)], index))
+            out.append(_segment([(prompt, False, n), (answer, True, n)], index, shown(seen)))
     return out
 
 
@@ -48,11 +49,12 @@ def _whole(trajectory: Trajectory, index: int, transcript: Transcript, keep: Seq
             prompt = transcript.extend_ended(ids, (Message("user", turn.observation),))
         pieces += [(prompt[len(ids) :], False, n), (answer, keep[n], n)]
         ids = (*prompt, *answer)
-    return [_segment(pieces, index)] if any(keep) else []
+    seen = shown(trajectory.messages[:-1])  # the last message is an answer, or follows the last answer
+    return [_segment(pieces, index, seen)] if any(keep) else []
 
 
-def _segment(pieces: Sequence[tuple[tuple[int, ...], bool, int]], index: int) -> Segment:
+def _segment(pieces: Sequence[tuple[tuple[int, ...], bool, int]], index: int, images: tuple[Image, ...]) -> Segment:
     ids = tuple(i for part, _, _ in pieces for i in part)
     mask = tuple(m for part, m, _ in pieces for _ in part)
     turn = tuple(n if m else -1 for part, m, n in pieces for _ in part)
-    return Segment(ids, mask, (0.0,) * len(ids), turn, index)
+    return Segment(ids, mask, (0.0,) * len(ids), turn, index, images)

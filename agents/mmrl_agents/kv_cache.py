@@ -16,6 +16,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from mmrl.image import Image
+from mmrl_agents.decoder import base_of
+from mmrl_agents.feed import Feed
+
+TEXT = Feed()
+"""The input of a model of text alone."""
+
 
 class SlabLayer(DynamicLayer):
     """A dynamic layer that appends in place into spare room instead of copying the whole cache each time."""
@@ -72,54 +79,55 @@ class RaggedCache:
     Attributes:
         names: an episode a row; None for a row that nobody needs any more.
         ids: the token ids that each row holds.
+        images: the images that stand among them.
+        places: the position of each row's next token.
         mask: which slots of a row are real tokens, shape (rows, slots).
     """
 
     def __init__(self, names: Sequence[str | None], layers: Sequence[SlabLayer], ids: list[list[int]],
-                 mask: Bool[Tensor, "rows slots"]) -> None:
+                 images: list[tuple[Image, ...]], places: list[int], mask: Bool[Tensor, "rows slots"]) -> None:
         self.names = list(names)
         self.layers = list(layers)
         self.ids = ids
+        self.images = images
+        self.places = places
         self.mask = mask
 
     @classmethod
     def empty(cls, names: Sequence[str | None], n_layers: int, device: torch.device) -> RaggedCache:
         """A cache without tokens."""
-        return cls(names, [SlabLayer() for _ in range(n_layers)], [[] for _ in names],
-                   torch.zeros((len(names), 0), dtype=torch.bool, device=device))  # fmt: skip
+        return cls(names, [SlabLayer() for _ in range(n_layers)], [[] for _ in names], [() for _ in names],
+                   [0] * len(names), torch.zeros((len(names), 0), dtype=torch.bool, device=device))  # fmt: skip
 
     @property
     def nbytes(self) -> int:
         """Memory held by keys and values, in bytes."""
         return sum(2 * layer.room_k.nbytes for layer in self.layers if layer.room_k is not None)
 
-    def forward(self, model: Any, new: Sequence[Sequence[int]]) -> Float[Tensor, "rows vocab"]:
-        """Append ``new`` ids to each row (an empty list appends nothing); returns the logits after the last slot."""
-        ids, real, positions = self._chunk(new)
-        self.mask = torch.cat([self.mask, real], dim=1)
-        out = model(
-            input_ids=ids,
-            attention_mask=self.mask.long(),
-            position_ids=positions,
-            past_key_values=Cache(layers=[*self.layers]),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        for held, more in zip(self.ids, new, strict=True):
-            held.extend(more)
-        return out.logits[:, -1]
+    def forward(self, model: Any, new: Sequence[Sequence[int]], feed: Feed = TEXT,
+                images: Sequence[Sequence[Image]] = ()) -> Float[Tensor, "rows vocab"]:
+        """Append ``new`` ids to each row (an empty list appends nothing); returns the logits after the last slot.
 
-    def _chunk(self, new: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "rows new"], Bool[Tensor, "rows new"],
-                                                            Int[Tensor, "rows new"]]:
-        width = max(len(n) for n in new)
-        device = self.mask.device
+        Args:
+            model: the model.
+            new: ids of each row.
+            feed: how they become its input.
+            images: those among each row's new ids; empty if there are none at all.
+        """
+        shown = images or [()] * len(new)
+        width, device = max(len(n) for n in new), self.mask.device
         ids = torch.tensor([[0] * (width - len(n)) + list(n) for n in new], device=device)
         real = torch.tensor([[False] * (width - len(n)) + [True] * len(n) for n in new], device=device)
-        positions = torch.tensor(
-            [[0] * (width - len(n)) + list(range(len(h), len(h) + len(n))) for n, h in zip(new, self.ids, strict=True)],
-            device=device,
-        )
-        return ids, real, positions
+        positions, self.places = feed.positions(new, shown, self.places, width)
+        self.mask = torch.cat([self.mask, real], dim=1)
+        logits = last_logits(
+            model, feed.tokens(ids, images), attention_mask=self.mask.long(), position_ids=positions.to(device),
+            past_key_values=Cache(layers=[*self.layers]), use_cache=True,
+        )  # fmt: skip
+        for held, more in zip(self.ids, new, strict=True):
+            held.extend(more)
+        self.images = [(*held, *more) for held, more in zip(self.images, shown, strict=True)]
+        return logits
 
     @property
     def loose(self) -> bool:
@@ -140,7 +148,17 @@ class RaggedCache:
             made.load(_pick(layer.keys, index, slots), _pick(layer.values, index, slots))
             layers.append(made)
         chosen = names if names is not None else [self.names[r] for r in rows]
-        return RaggedCache(chosen, layers, [list(self.ids[r]) for r in rows], mask.gather(1, slots))
+        return RaggedCache(chosen, layers, [list(self.ids[r]) for r in rows], [self.images[r] for r in rows],
+                           [self.places[r] for r in rows], mask.gather(1, slots))  # fmt: skip
+
+
+def last_logits(model: Any, tokens: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "rows vocab"]:
+    """Logits after the last slot."""
+    if "input_ids" in tokens:
+        return model(**tokens, **kwargs, logits_to_keep=1).logits[:, -1]
+    # Embeddings go to the decoder itself: around it, models look for images of their own.
+    base = base_of(model)
+    return base.get_output_embeddings()(base.get_decoder()(**tokens, **kwargs).last_hidden_state[:, -1])
 
 
 def _pick(states: Tensor, rows: Int[Tensor, " chosen"], slots: Int[Tensor, "chosen slots"]) -> Tensor:
@@ -161,7 +179,8 @@ def merge(caches: Sequence[RaggedCache]) -> RaggedCache:
         held = [c.layers[depth] for c in caches]
         made.load(_stack([h.keys for h in held], slots), _stack([h.values for h in held], slots))
         layers.append(made)
-    return RaggedCache([n for c in caches for n in c.names], layers, [i for c in caches for i in c.ids], mask)
+    return RaggedCache([n for c in caches for n in c.names], layers, [i for c in caches for i in c.ids],
+                       [i for c in caches for i in c.images], [p for c in caches for p in c.places], mask)
 
 
 def _stack(tensors: Sequence[Tensor | None], slots: int) -> Tensor:

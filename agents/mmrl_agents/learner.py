@@ -19,6 +19,7 @@ from mmrl_agents.batch import MicroBatch, Segment, collate, micro_batches, segme
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, NORMALISERS, LossStats, LossTerms, policy_loss, sft_loss
 from mmrl_agents.reference import Reference
+from mmrl_agents.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,24 @@ class Learner:
     """Updates ``model``.
 
     Args:
-        model: a causal language model; parameters with ``requires_grad`` are trained.
+        model: a causal or vision-language model; parameters with ``requires_grad`` are trained.
         args: how.
         temperature: the sampler's.
         total_steps: length of the learning-rate schedule, in optimiser steps.
         reference: for the KL term; None if ``kl_coef`` is 0.
         budget: token budget of one trajectory, for the ``dr_grpo`` normaliser.
+        vision: how the model sees, if it does; shared with the sampler, so that a frozen tower runs once a step.
     """
 
     def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
-                 reference: Reference | None = None, budget: int = 256) -> None:
+                 reference: Reference | None = None, budget: int = 256, vision: Vision | None = None) -> None:
         self.model = model
         self.args = args
         self.reference = reference
         self.budget = budget
-        self.scorer = Scorer(model, temperature)
+        self.vision = vision
+        self._reference_scorer: Scorer | None = None
+        self.scorer = Scorer(model, temperature, vision)
         self.temperature = temperature
         self.terms = LossTerms(
             args.epsilon,
@@ -107,12 +111,21 @@ class Learner:
     def _prepare(self, batch: MicroBatch) -> Prepared:
         """Old log-probabilities (only if a second step will need them) and the reference's."""
         self.model.eval()
-        old = self.scorer(batch.ids, batch.mask)[0] if self.args.num_iterations > 1 else None
+        old = self.scorer(batch.ids, batch.mask, batch.images)[0] if self.args.num_iterations > 1 else None
         ref = None
         if self.reference is not None and self.terms.kl_coef > 0:
             with self.reference() as model:
-                ref = Scorer(model, self.temperature)(batch.ids, batch.mask)[0]
+                ref = self._score_reference(model, batch)
         return Prepared(batch, old, ref)
+
+    def _score_reference(self, model: Any, batch: MicroBatch) -> Tensor:
+        """Log-probabilities of the reference, whose weights never change: what it saw stays known."""
+        if self._reference_scorer is None:
+            vision = self.vision
+            if vision is not None and (model is not self.model or vision.trains):
+                vision = Vision(model, vision.tokens)
+            self._reference_scorer = Scorer(model, self.temperature, vision)
+        return self._reference_scorer(batch.ids, batch.mask, batch.images)[0]
 
     def _policy_step(self, prepared: Sequence[Prepared]) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
@@ -121,7 +134,7 @@ class Learner:
         total, entropy, stats = 0.0, 0.0, list[LossStats]()
         for p in prepared:
             b = p.batch
-            logp, h = self.scorer(b.ids, b.mask)
+            logp, h = self.scorer(b.ids, b.mask, b.images)
             old = logp.detach() if p.old is None else p.old
             loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, self.terms)
             loss.backward()
@@ -142,9 +155,11 @@ class Learner:
             segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
         ):
             b = collate(chunk, torch.zeros(trajectories), weight).to(self.model.device)
-            loss = sft_loss(self.scorer(b.ids, b.mask)[0], b.weight, b.mask)
+            loss = sft_loss(self.scorer(b.ids, b.mask, b.images)[0], b.weight, b.mask)
             loss.backward()
             total += float(loss.detach())
+        if self.vision is not None:
+            self.vision.forget()
         return {"loss": total, **self._step()}
 
     def _step(self) -> dict[str, float]:
@@ -153,6 +168,8 @@ class Learner:
         finite = bool(torch.isfinite(norm))
         if finite:
             self.optimizer.step()
+            if self.vision is not None and self.vision.trains:
+                self.vision.forget()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
         return {"grad_norm": float(norm), "learning_rate": float(rate), "update/not_finite": float(not finite)}

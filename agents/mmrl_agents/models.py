@@ -1,6 +1,6 @@
 """Find and load models: embedded ones, folders (weights or PEFT adapters) and Hugging Face ids.
 
-Comes in: a model id.  Goes out: a model and its tokenizer, or one line that says what is not there.
+Comes in: a model id.  Goes out: a model and its tokenizer or processor, or one line that says what is not there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.errors import BadInput, nearest, unknown
+from mmrl_agents.image_tokens import tokenizer_of
 
 EMBEDDED = "mmrl/"
+DEFAULT_CONTEXT = 4096
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -91,20 +93,58 @@ def _on_hub(model_id: str) -> bool:
     return True
 
 
-def load_tokenizer(files: ModelFiles) -> Any:
-    """Load the tokenizer of a model.
+def read_config(files: ModelFiles) -> Any:
+    """The configuration of a model.
+
+    Raises:
+        BadInput: if it cannot be read, or is of a kind that transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(files.base)
+    except (OSError, ValueError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise BadInput(f"model '{files.name}': its configuration cannot be read: {why}") from error
+
+
+def sees(files: ModelFiles) -> bool:
+    """Whether a model is a vision-language model (image and text to text), by its configuration alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    names = read_config(files).architectures or []
+    return any(name in KNOWN.values() and not name.endswith("ForCausalLM") for name in names)
+
+
+def load_processing(files: ModelFiles) -> Any:
+    """Load what turns messages into a model's input: its tokenizer, or its processor if it sees.
 
     Raises:
         BadInput: if it has no chat template.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoProcessor, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(files.base)
-    if not tokenizer.chat_template:
-        raise BadInput(f"model '{files.name}': its tokenizer has no chat template; use an instruction-tuned model")
+    kind = AutoProcessor if sees(files) else AutoTokenizer
+    processing = kind.from_pretrained(files.base)
+    tokenizer = tokenizer_of(processing)
+    if not (processing.chat_template or tokenizer.chat_template):
+        what = "processor" if processing is not tokenizer else "tokenizer"
+        raise BadInput(f"model '{files.name}': its {what} has no chat template; use an instruction-tuned model")
+    if processing.chat_template is None:
+        processing.chat_template = tokenizer.chat_template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return processing
+
+
+def text_context(files: ModelFiles) -> int:
+    """How many tokens a model holds, by its configuration."""
+    return context_of(read_config(files))
+
+
+def context_of(config: Any) -> int:
+    """How many tokens a model of this configuration holds; some do not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", DEFAULT_CONTEXT)
 
 
 def load_generation(files: ModelFiles) -> Any | None:
@@ -118,7 +158,7 @@ def load_generation(files: ModelFiles) -> Any | None:
 
 
 def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = None, trainable: bool = False) -> Any:
-    """Load a causal language model, with its adapter if there is one.
+    """Load a causal language model or a vision-language model, with its adapter if there is one.
 
     Args:
         files: from :func:`find_model`.
@@ -130,15 +170,17 @@ def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = N
         BadInput: if the dtype is unknown or the weights cannot be read.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = AutoModelForImageTextToText if sees(files) else AutoModelForCausalLM
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(files.base, dtype=getattr(torch, dtype))
+        model: Any = kind.from_pretrained(files.base, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
-        raise BadInput(f"model '{files.name}': cannot be loaded as a causal language model: {error}") from error
+        what = "vision-language model" if kind is AutoModelForImageTextToText else "causal language model"
+        raise BadInput(f"model '{files.name}': cannot be loaded as a {what}: {error}") from error
     if files.adapter is not None:
         from peft import PeftModel
 

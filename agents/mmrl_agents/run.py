@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,13 @@ from mmrl.store import RunStore
 from mmrl_agents import checkpoint
 from mmrl_agents.advantage import ESTIMATORS
 from mmrl_agents.checkpoint import Progress
+from mmrl_agents.decoder import base_of, language_parameters
+from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss import NORMALISERS
-from mmrl_agents.models import ModelFiles, find_model, load_model, load_tokenizer
+from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
+from mmrl_agents.vision import Vision
 
 STEP_FILE = "mmrl_step.json"
 DR_GRPO_TURNS = 16
@@ -36,7 +40,7 @@ class Run:
     loaded: LoadedConfig
     store: RunStore
     model: Any
-    tokenizer: Any
+    processing: Any
     learner: Learner
     reporter: Reporter
     progress: Progress
@@ -81,11 +85,13 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
         store = RunStore.create(out, text)
     torch.manual_seed(config.training_args.seed)
     files = find_model(config.model_id, loaded.where("model_id"))
-    tokenizer = load_tokenizer(files)
+    processing = load_processing(files)
     model, reference = build_model(files, config.training_args)
     budget = config.rollout.max_new_tokens * (config.rollout.max_turns or DR_GRPO_TURNS)
-    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget)
-    run = Run(loaded, store, model, tokenizer, learner, reporter, Progress(cursor=(0,) * len(config.environments)))
+    tokens = image_tokens(processing)
+    vision = None if tokens is None else Vision(model, tokens)
+    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision)
+    run = Run(loaded, store, model, processing, learner, reporter, Progress(cursor=(0,) * len(config.environments)))
     done = store.checkpoints()
     if done:
         step, folder = done[-1]
@@ -102,6 +108,8 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
 def build_model(files: ModelFiles, args: TrainingArgs) -> tuple[Any, Reference | None]:
     """Load the model to train, with its adapter, and the reference if the KL term needs one."""
     model = load_model(files, "bfloat16" if args.bf16 else "float32", trainable=True)
+    if args.freeze_vision and args.lora is None and sees(files):  # under an adapter all base weights are frozen
+        freeze_vision(model)
     needs_reference = args.kl_coef > 0
     reference: Reference | None = None
     if files.adapter is not None:
@@ -117,8 +125,17 @@ def build_model(files: ModelFiles, args: TrainingArgs) -> tuple[Any, Reference |
     return model, reference
 
 
+def freeze_vision(model: Any) -> None:
+    """Train none of the weights between a vision-language model's pixels and its features."""
+    base = base_of(model)
+    language = {id(p) for p in language_parameters(base)}
+    for parameter in base.parameters():
+        if id(parameter) not in language:
+            parameter.requires_grad_(False)
+
+
 def add_adapter(model: Any, lora: LoraArgs, files: ModelFiles) -> Any:
-    """Put a fresh LoRA adapter on a model; its product starts at 0."""
+    """Put a fresh LoRA adapter on a model; its product starts at 0.  Only ``vision`` puts it on a vision tower too."""
     from peft import LoraConfig, get_peft_model
 
     wrapped = get_peft_model(
@@ -128,12 +145,24 @@ def add_adapter(model: Any, lora: LoraArgs, files: ModelFiles) -> Any:
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
             target_modules=lora.target_modules,
+            exclude_modules=None if lora.vision else outside_decoder(model),
             task_type="CAUSAL_LM",
         ),
     )
     # The name as the user wrote it stays right when the run is moved to another machine.
     wrapped.peft_config["default"].base_model_name_or_path = files.name
     return wrapped
+
+
+def outside_decoder(model: Any) -> str | None:
+    """A pattern of the modules that are not the decoder's; None where the decoder is all that there is."""
+    decoder = model.get_decoder()
+    name = next(n for n, module in model.named_modules() if module is decoder)
+    others = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.startswith(f"{name}.")]
+    head = model.get_output_embeddings()
+    if not name or all(model.get_submodule(n) is head for n in others):
+        return None
+    return rf"(?!{re.escape(name)}\.).*"
 
 
 def _same_config(store: RunStore, text: str, loaded: LoadedConfig) -> None:
@@ -149,7 +178,7 @@ def save_checkpoint(run: Run) -> None:
     """Write a checkpoint of the run as it stands."""
     run.store.checkpoint(
         run.progress.step,
-        lambda folder: checkpoint.save(folder, run.model, run.tokenizer, run.learner, run.progress),
+        lambda folder: checkpoint.save(folder, run.model, run.processing, run.learner, run.progress),
         keep=run.config.training_args.save_total_limit,
     )
 
@@ -158,7 +187,7 @@ def publish(run: Run, name: str) -> None:
     """Write the policy as it stands, and the step it is of, to ``best/`` or ``final/``."""
 
     def write(folder: Path) -> None:
-        checkpoint.save_policy(folder, run.model, run.tokenizer)
+        checkpoint.save_policy(folder, run.model, run.processing)
         (folder / STEP_FILE).write_text(json.dumps({"step": run.progress.step}))
 
     run.store.publish(name, write)

@@ -17,9 +17,10 @@ from mmrl.report import Reporter
 from mmrl.store import read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
+from mmrl_agents.check_images import check_images
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.imitation import imitation_segments
-from mmrl_agents.models import find_model, load_generation, load_tokenizer
+from mmrl_agents.models import find_model, load_generation, load_processing
 from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import NOISE_SFT
@@ -32,6 +33,7 @@ class Sft:
     def check(self, loaded: LoadedConfig) -> None:
         """Check names and files; see :class:`mmrl.trainer.Trainer`."""
         check_names(loaded)
+        check_images(loaded)
         if loaded.config.warm_start is not None:
             raise BadInput(f"{loaded.where('warm_start')}: warm_start belongs to GRPO; SFT imitates what 'sft' names")
         if loaded.config.sft is None:
@@ -48,8 +50,8 @@ class Sft:
         config, args = loaded.config, loaded.config.training_args
         trajectories = load_imitated(config)
         files = find_model(config.model_id)
-        tokenizer = load_tokenizer(files)
-        transcript = Transcript(tokenizer, end_ids(load_generation(files), tokenizer))
+        processing = load_processing(files)
+        transcript = Transcript(processing, end_ids(load_generation(files), processing))
         segments = [
             s for i, t in enumerate(trajectories) for s in imitation_segments(t, i, transcript, config.rollout.window)
         ]

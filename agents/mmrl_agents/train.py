@@ -22,6 +22,7 @@ from mmrl.rollout import Scheduler
 from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
+from mmrl_agents.check_images import check_images
 from mmrl_agents.credit import credit
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.metrics import rollout_metrics
@@ -38,6 +39,7 @@ class Grpo:
         """Check sizes, names and rewards; see :class:`mmrl.trainer.Trainer`."""
         plan(loaded.config)
         check_names(loaded)
+        check_images(loaded)
         check_experts(loaded)
         check_states(loaded)
         if not loaded.config.reward_plugins:
@@ -99,7 +101,8 @@ def finished(run: Run, steps: int) -> bool:
 def make_policy(run: Run) -> HFPolicy:
     """The sampler: the learner's own model."""
     rollout = run.config.rollout
-    policy = HFPolicy(run.model, run.tokenizer, rollout.temperature, rollout.max_new_tokens, rollout.max_context)
+    policy = HFPolicy(run.model, run.processing, rollout.temperature, rollout.max_new_tokens, rollout.max_context,
+                      run.learner.vision)  # fmt: skip
     policy.updated(run.progress.step)
     if run.config.training_args.use_vllm_sampler:
         run.reporter.say("use_vllm_sampler: no vLLM sampler is installed; sampling with Hugging Face")

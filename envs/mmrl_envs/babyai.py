@@ -1,6 +1,6 @@
-"""BabyAI and MiniGrid in words: every id that stock minigrid registers, and BALROG's five tasks.
+"""BabyAI and MiniGrid in words or pixels: every id that stock minigrid registers, and BALROG's five tasks.
 
-Comes in: actions by name.  Goes out: the scene's text, line for line as BALROG writes it.
+Comes in: actions by name.  Goes out: the scene's text, line for line as BALROG writes it, its picture, or both.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import gymnasium
 import numpy as np
@@ -26,6 +26,8 @@ from mmrl.errors import BadInput
 from mmrl.sample import Content, Message, Sample, Text
 from mmrl_envs.balrog import TASKS
 from mmrl_envs.bot import BotExpert
+from mmrl_envs.grid_frames import VIEWS, Frames, View, check_tile_size
+from mmrl_envs.grid_rules import INSTRUCTIONS, Instructions, system_head
 from mmrl_envs.grid_state import state_key
 from mmrl_envs.grid_text import describe
 
@@ -34,19 +36,13 @@ FORWARD = ACTIONS.index("go forward")
 _BALROG = "babyai/balrog-"
 _STOCK = re.compile(r"^(?P<family>BabyAI|MiniGrid)-(?P<name>.+)-v(?P<version>\d+)$")
 
+Choice = TypeVar("Choice", bound=str)
 Invalid = Literal["words", "forward"]
-Instructions = Literal["short", "full"]
-
-_RULES = """You are an agent in a grid world with walls, doors, keys, balls and boxes. Each turn you are told what \
-you see in front of you, with distances in steps from where you stand. You see only ahead and to the sides: turn to \
-look around. "go forward" moves one step and does nothing against a wall, an object or a closed door. "pick up" and \
-"toggle" act on the cell right in front of you; you carry one object at a time, and "drop" puts it there. "toggle" \
-opens a door or a box; a locked door needs the key of its colour in your hands. To go to something is to stand next \
-to it and face it.
-Your mission: {mission}
-Actions: {actions}
-Answer with one action only."""
-_HEADS: dict[str, str] = {"short": "Mission: {mission}\nActions: {actions}", "full": _RULES}
+Observation = Literal["text", "image", "both"]
+OBSERVATIONS: dict[Observation, tuple[bool, bool]] = {
+    "text": (False, True), "image": (True, False), "both": (True, True)
+}  # fmt: skip
+"""Whether the scene is shown, and whether it is told."""
 
 
 def _quiet(*_: object) -> None:
@@ -96,14 +92,22 @@ def _build(env_id: str) -> MiniGridEnv:
     return inner
 
 
-def _pick(name: str, value: str, known: Sequence[str]) -> str:
+def _pick(name: str, value: Choice, known: Sequence[Choice]) -> Choice:
     if value not in known:
         raise BadInput(f"babyai's {name} is one of {', '.join(known)}, not {value!r}")
     return value
 
 
+def _check_pictures(shown: bool, view: View, tile_size: int, history: int) -> None:
+    check_tile_size("babyai", tile_size)
+    if history < 1:
+        raise BadInput(f"babyai's history is at least 1, not {history}")
+    if not shown and (view, tile_size, history) != ("partial", 8, 1):
+        raise BadInput("babyai's view, tile_size and history are for pictures: set observation to image or both")
+
+
 class BabyAI(Env):
-    """A BabyAI or MiniGrid environment that speaks.
+    """A BabyAI or MiniGrid environment that speaks, or shows what there is to see.
 
     Args:
         env_id: a short id, a stock id, or one of BALROG's tasks.
@@ -111,6 +115,11 @@ class BabyAI(Env):
             ``"forward"`` goes forward as BALROG does, and says so.  Both cost a step.
         max_steps: the step limit; by default the level's own.
         instructions: the system message: ``"short"`` (a few tokens) or ``"full"`` (the rules, for language models).
+        observation: ``"text"``, ``"image"`` (pictures and, after an invalid action, what was expected), or ``"both"``
+            (pictures, then the text).
+        view: what a picture shows: ``"partial"`` is the agent's own view of 7 x 7 cells, ``"full"`` the whole grid.
+        tile_size: width of a cell in pixels, 4 to 64.
+        history: how many pictures an observation holds at most: the last ones, the oldest first.
 
     Attributes:
         actions: the names of the actions, in minigrid's order.
@@ -126,14 +135,24 @@ class BabyAI(Env):
         invalid: Invalid = "words",
         max_steps: int | None = None,
         instructions: Instructions = "short",
+        observation: Observation = "text",
+        view: View = "partial",
+        tile_size: int = 8,
+        history: int = 1,
     ) -> None:
         super().__init__()
         if max_steps is not None and max_steps < 1:
             raise BadInput(f"babyai's max_steps is at least 1, not {max_steps}")
         self._invalid = _pick("invalid", invalid, ("words", "forward"))
-        self._head = _HEADS[_pick("instructions", instructions, tuple(_HEADS))]
         self._max_steps = max_steps
+        shown, self._told = OBSERVATIONS[_pick("observation", observation, tuple(OBSERVATIONS))]
+        _check_pictures(shown, _pick("view", view, VIEWS), tile_size, history)
+        self._head = system_head(
+            _pick("instructions", instructions, INSTRUCTIONS), view=view if shown else None, told=self._told,
+            history=history,
+        )  # fmt: skip
         self.simulator = _build(env_id)
+        self._frames = Frames(self.simulator, view, tile_size, history) if shown else None
         self._name = _short(env_id)
         self.metadata = {**self.metadata, "one_episode": _is_fixed(self.simulator)}
         self.render_mode = "rgb_array"
@@ -155,6 +174,8 @@ class BabyAI(Env):
             self.simulator.max_steps = self._max_steps  # after reset: levels set their own limit there
         self._running, self._won, self._expert = True, False, None
         self._description = describe(observation["image"])
+        if self._frames is not None:
+            self._frames.begin()
         content = self._content("")
         mission = self.simulator.mission
         head = self._head.format(mission=mission, actions=", ".join(self.actions))
@@ -181,6 +202,8 @@ class BabyAI(Env):
             observation, earned, terminated, truncated, _ = inner.step(index)
             reward = float(earned)
             self._description = describe(observation["image"])
+            if self._frames is not None:
+                self._frames.look(observation["image"])
             if self._expert is not None:
                 self._expert.took(index)
         self._won = self._won or reward > 0
@@ -217,8 +240,10 @@ class BabyAI(Env):
         return {"description": self._description, "mission": inner.mission, "state_key": state_key(inner)}
 
     def _content(self, complaint: str) -> Content:
-        scene = self._description or "You see nothing."
-        return (Text(f"{complaint}\n{scene}" if complaint else scene),)
+        scene = (self._description or "You see nothing.") if self._told else ""
+        said = "\n".join(filter(None, (complaint, scene)))
+        images = self._frames.images if self._frames is not None else ()
+        return (*images, Text(said)) if said else images
 
     def _complain(self, name: str) -> str:
         went = " Went forward instead." if self._invalid == "forward" else ""

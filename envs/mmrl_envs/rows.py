@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from mmrl.errors import BadInput
 
@@ -81,8 +81,52 @@ def read_file(path: Path) -> list[Numbered]:
     return rows
 
 
-def read_dataset(name: str, split: str) -> list[Numbered]:
-    """Read one split of a Hugging Face dataset: a name on the hub, a folder of files, or a saved one.
+class DatasetRows(Sequence[Numbered]):
+    """The rows of a Hugging Face dataset, read from its file when they are asked for.
+
+    Nothing is decoded: an image is a mapping with ``bytes`` and ``path``.  A class label is its name.
+
+    Args:
+        data: a ``datasets.Dataset``.
+    """
+
+    BLOCK = 64
+    """Rows that are read together in a loop; with images in them they take memory."""
+
+    def __init__(self, data: Any) -> None:
+        import datasets
+
+        self._data = data.with_format("arrow")
+        self._labels = {name: f.names for name, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, index: int) -> Numbered: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Numbered]: ...
+    def __getitem__(self, index: int | slice) -> Numbered | list[Numbered]:
+        """The row at ``index``; rows are numbered from 1."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        return at + 1, self._plain(self._data[at].to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Numbered]:
+        for start in range(0, len(self), self.BLOCK):
+            block = self._data[start : start + self.BLOCK].to_pylist()
+            yield from enumerate(map(self._plain, block), start + 1)
+
+    def _plain(self, row: dict[str, Any]) -> dict[str, Any]:
+        for column, names in self._labels.items():
+            label = row[column]
+            row[column] = names[label] if label is not None and label >= 0 else None
+        return row
+
+
+def read_dataset(name: str, split: str) -> DatasetRows:
+    """Open one split of a Hugging Face dataset: a name on the hub, a folder of files, or a saved one.
 
     Raises:
         BadInput: if it cannot be loaded (offline, no such name or split), or is empty.
@@ -97,10 +141,9 @@ def read_dataset(name: str, split: str) -> list[Numbered]:
             loaded = datasets.load_dataset(name, split=split)
     except Exception as error:  # the library raises its own, the hub's and the network's errors
         raise BadInput(f"dataset '{name}', split '{split}': {type(error).__name__}: {error}") from error
-    rows = list(enumerate(loaded, 1))
-    if not rows:
+    if not len(loaded):
         raise BadInput(f"dataset '{name}', split '{split}': holds no rows")
-    return rows
+    return DatasetRows(loaded)
 
 
 def check_rows(source: str, rows: Sequence[Numbered], columns: Iterable[str]) -> None:

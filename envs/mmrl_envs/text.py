@@ -7,9 +7,8 @@ drawn by the seed.
 from __future__ import annotations
 
 import string
-import threading
 import unicodedata
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from mmrl.env import Env, EnvFamily, SingleTurnEnv
 from mmrl.errors import BadInput
 from mmrl.sample import Sample
 from mmrl_envs.arithmetic import Arithmetic
+from mmrl_envs.prompt import fill
 from mmrl_envs.rows import Numbered, check_rows, read_dataset, read_file
+from mmrl_envs.tables import shared, stamp
 
 _ROLES = ("question", "answer", "system")
 _EDGE = string.whitespace + ".,;:!?'\"`*()[]"
@@ -26,12 +27,6 @@ _EDGE = string.whitespace + ".,;:!?'\"`*()[]"
 def normalise(answer: str) -> str:
     """Fold case, width and runs of white space, and drop punctuation at both ends."""
     return " ".join(unicodedata.normalize("NFKC", answer).casefold().split()).strip(_EDGE)
-
-
-_KEPT = 8
-"""Tables that are kept in memory, at most."""
-_reading = threading.Lock()
-_read: dict[Hashable, tuple[str, list[Numbered]]] = {}
 
 
 class TextTask(SingleTurnEnv):
@@ -68,21 +63,18 @@ class TextTask(SingleTurnEnv):
         self._system = system
         self._source, self._rows = self._checked(path, dataset, split)
 
-    def _checked(self, path: str | Path | None, dataset: str | None, split: str) -> tuple[str, list[Numbered]]:
+    def _checked(self, path: str | Path | None, dataset: str | None, split: str) -> tuple[str, Sequence[Numbered]]:
         """The rows, read and checked once for all copies of this environment; a changed file is read again."""
-        stamp = Path(path).stat() if path is not None and Path(path).is_file() else None
-        changed = (stamp.st_mtime_ns, stamp.st_size) if stamp is not None else None
-        key = (str(path), dataset, split, changed, *sorted(self._columns.items()), self._prompt)
-        with _reading:
-            if key not in _read:
-                source, rows = _load(path, dataset, split)
-                check_rows(source, rows, self._columns.values())
-                for number, row in rows:
-                    self._fill(source, number, row)
-                _read[key] = (source, rows)
-                while len(_read) > _KEPT:
-                    del _read[next(iter(_read))]
-            return _read[key]
+
+        def read() -> tuple[str, Sequence[Numbered]]:
+            source, rows = _load(path, dataset, split)
+            check_rows(source, rows, self._columns.values())
+            for number, row in rows:
+                self._fill(source, number, row)
+            return source, rows
+
+        key = ("text", str(path), stamp(path), dataset, split, *sorted(self._columns.items()), self._prompt)
+        return shared(key, read)
 
     def draw(self) -> Sample:
         """Draw a row."""
@@ -100,16 +92,12 @@ class TextTask(SingleTurnEnv):
     def _fill(self, source: str, number: int, row: Mapping[str, Any]) -> str:
         """Fill the prompt in from the row's columns and its question."""
         try:
-            return self._prompt.format_map({**row, "question": row[self._columns["question"]]})
-        except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
-            present = ", ".join(str(name) for name in row)
-            raise BadInput(
-                f"{source}: row {number} does not fill the prompt {self._prompt!r} "
-                f"({type(error).__name__}: {error}); columns present: {present}"
-            ) from error
+            return fill(self._prompt, row, {"question": row[self._columns["question"]]})
+        except BadInput as error:
+            raise BadInput(f"{source}: row {number} {error}") from error
 
 
-def _load(path: str | Path | None, dataset: str | None, split: str) -> tuple[str, list[Numbered]]:
+def _load(path: str | Path | None, dataset: str | None, split: str) -> tuple[str, Sequence[Numbered]]:
     if path is not None and dataset is None:
         return str(path), read_file(Path(path))
     if dataset is not None and path is None:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmrl.batcher import PolicyError
+from mmrl.cli.pictures import Pictures
 from mmrl.conformance import named_actions
 from mmrl.env import Env
 from mmrl.episode import EpisodeLimits, EpisodeSpec, run_episode
-from mmrl.image import Image
 from mmrl.policy import Completion, Policy, Request
-from mmrl.sample import Content, Sample, Text
+from mmrl.sample import Content, Sample
 from mmrl.trajectory import Trajectory
 
 Say = Callable[[str], None]
@@ -45,6 +45,7 @@ class Watched(Env):
         self.render_mode = inner.render_mode
         self.actions: list[str] = []
         self._inner, self._say, self._delay, self._frames = inner, say, delay, frames
+        self._pictures = Pictures()
         self._turn = 0
 
     def reset(
@@ -55,7 +56,7 @@ class Watched(Env):
         self.actions, self._turn = named_actions(info), 0
         sample: Sample = info["sample"]
         for message in sample.messages:
-            self._say(f"[{message.role}]\n{in_words(message.content)}")
+            self._say(f"[{message.role}]\n{self._pictures.in_words(message.content)}")
         self._keep_frame()
         return observation, info
 
@@ -66,7 +67,7 @@ class Watched(Env):
         odd = "" if info.get("valid_action", True) else "  (not an action)"
         self._say(f"\n[turn {self._turn}] {action!r}  reward {float(reward):g}{odd}")
         if observation and not terminated:
-            self._say(in_words(observation))
+            self._say(self._pictures.in_words(observation))
         self._keep_frame()
         time.sleep(self._delay)
         return observation, float(reward), terminated, truncated, info
@@ -82,13 +83,6 @@ class Watched(Env):
     def _keep_frame(self) -> None:
         if self._frames is not None:
             self._frames.append(self._inner.render())
-
-
-def in_words(content: Content) -> str:
-    """The content with its images and videos named in place."""
-    return "\n".join(
-        p.text if isinstance(p, Text) else "<image>" if isinstance(p, Image) else "<video>" for p in content
-    )
 
 
 class Human:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from mmrl.errors import BadInput
 from mmrl_plugins._text import is_tag, references, tagged
@@ -39,3 +40,21 @@ def reference_texts(reference: Any) -> list[str]:
         if not isinstance(item, str | int | float):
             raise TypeError(f"a reference is text or a number, or a list of them, not {type(item).__name__}")
     return [str(item) for item in accepted]
+
+
+def answer_texts(reference: Any) -> list[str]:
+    """The acceptable answers as text, each plain or as ``{"answer": ...}``, the way VQA's files give annotators.
+
+    Raises:
+        TypeError: if one is neither text nor a number, nor a mapping with ``answer``.
+    """
+    return reference_texts([_answer_of(item) for item in references(reference)])
+
+
+def _answer_of(item: Any) -> Any:
+    if not isinstance(item, Mapping):
+        return item
+    entry = cast("Mapping[str, Any]", item)
+    if "answer" not in entry:
+        raise TypeError(f"an annotator's entry has the key 'answer', not {', '.join(map(str, entry)) or 'nothing'}")
+    return entry["answer"]

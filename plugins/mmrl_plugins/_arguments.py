@@ -35,13 +35,24 @@ def seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def share(name: str, value: Any) -> float:
+    """Return ``value`` if it is a number above 0 and at most 1.
+
+    Raises:
+        BadInput: naming the argument ``name`` and what would be right.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= 1.0:
+        raise BadInput(f"{name} is a number above 0 and at most 1, not {value!r}")
+    return float(value)
+
+
 def one_of(name: str, value: Option, known: Collection[str]) -> Option:
     """Return ``value`` if it is among ``known``.
 
     Raises:
         BadInput: naming the argument ``name`` and what would be right.
     """
-    if value not in known:
+    if value not in tuple(known):  # a tuple asks for no hash, which a list from YAML would lack
         raise BadInput(f"{name} is one of {', '.join(known)}, not {value!r}")
     return value
 

@@ -28,6 +28,16 @@ _STATED = re.compile(
     r"|\b(?:choose|pick|select|go with|choosing|picking)(?: (?:option|choice|answer|letter))?:?"
     r")[\s(\[*\"'`$]*$"
 )
+# Whoever takes an answer back says so.  Only between two statements, so that a word in the reasoning changes nothing.
+_TAKEN_BACK = re.compile(
+    r"(?i)\b(?:wait|actually|correction|scratch that|on second thoughts?|i was wrong|my mistake|oops|sorry|hmm+"
+    r"|no(?=\s*[,.!:;–—-])|(?:that|this|it)(?:['’]s| is| was) (?:wrong|incorrect|not (?:right|correct))"
+    r"|let me (?:re-?[a-z]+|correct|think again|look again|check again))\b"
+)
+_FINAL = re.compile(r"(?i)\bfinal (?:answer|choice|option)[^\n.;]*$")
+# "Wait, actually: B." puts a letter in the place of one before, if the sentence ends there.
+_INSTEAD = re.compile(r"(?i)\b(?:wait|actually|rather|correction|no)[,:]?(?: it(?:['’]s| is| must be))?[\s(\[*\"'`$]*$")
+_SENTENCE_ENDS = re.compile(r"[)\]*\"'`$}]*+(?:[.!](?!\w)|\s*+$|[ \t]*+\n)")
 _JOINED = re.compile(
     r"(?i)[ \t]+|[\s)\]}*\"'`$.]*(?:,|/|&|\+|;|\bor\b|\band\b)+\s*(?:(?:or|and)\b)?[\s(\[{*\"'`$]*"
     r"(?:(?:option|choice) )?[\s(\[*]*"
@@ -121,10 +131,22 @@ def _letters_in(text: str, letters: str, texts: Sequence[_Found]) -> list[_Menti
         if chained or _is_stated(text, mention):
             stated.append(mention)
     if stated:
-        return stated
+        return _kept(text, stated)
     if any(_opens_line(text, m) and _LABEL.match(text, m.end) for m in mentions):
         return [m for m in mentions if _is_label(text, m)]
     return mentions
+
+
+def _kept(text: str, stated: Sequence[_Mention]) -> list[_Mention]:
+    """The statements that stand in the end.
+
+    Those before the last correction are taken back; those before the first "final answer" were not final.  Two with
+    neither between them both stand.
+    """
+    finals = (i for i, m in enumerate(stated) if _FINAL.search(_before(text, m.start)))
+    corrected = (i for i in range(len(stated) - 1, 0, -1)
+                 if _TAKEN_BACK.search(text, stated[i - 1].end, stated[i].start))  # fmt: skip
+    return list(stated[max(next(finals, 0), next(corrected, 0)) :])
 
 
 def _mentions(text: str, letters: str) -> list[_Mention]:
@@ -154,8 +176,9 @@ def _opens_line(text: str, mention: _Mention) -> bool:
 
 
 def _is_stated(text: str, mention: _Mention) -> bool:
-    """Whether the letter is given as the answer: in so many words, or alone in its line."""
-    if _STATED.search(_before(text, mention.start)):
+    """Whether the letter is given as the answer: in so many words, instead of another, or alone in its line."""
+    before = _before(text, mention.start)
+    if _STATED.search(before) or (_INSTEAD.search(before) and _SENTENCE_ENDS.match(text, mention.end)):
         return True
     after = text[mention.end : mention.end + _LOOK_BACK].partition("\n")[0]
     return _opens_line(text, mention) and not after.strip(" \t*_)].")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Any, cast
 
 _MINUS_SIGNS = str.maketrans({"\u2212": "-", "\ufe63": "-", "\uff0d": "-"})
@@ -66,10 +67,31 @@ def last_number(text: str) -> float | None:
         The number; None if there is none, or if the last thing that looks like a number is not one
         (``1,2,3``, ``1.2.3``, ``1/0``, ``1e999``).
     """
-    last: str | None = None
+    found = last_number_at(text)
+    return None if found is None else found.value
+
+
+@dataclass(frozen=True)
+class NumberAt:
+    """A thing that looks like a number: where it stands, and its value, or None if it is malformed."""
+
+    start: int
+    end: int
+    value: float | None
+
+
+def last_number_at(text: str) -> NumberAt | None:
+    """The last thing in ``text`` that looks like a number, if there is one."""
+    last: re.Match[str] | None = None
     for match in _CANDIDATE.finditer(text.translate(_MINUS_SIGNS)):
-        last = match[0]
-    return None if last is None else _value(last)
+        last = match
+    return None if last is None else NumberAt(last.start(), last.end(), _value(last[0]))
+
+
+def only_number(text: str) -> float | None:
+    """The number, written as for :func:`last_number`, that ``text`` is and nothing else; or None."""
+    match = _CANDIDATE.fullmatch(text.translate(_MINUS_SIGNS).strip())
+    return None if match is None else _value(match[0])
 
 
 def references(reference: Any) -> list[Any]:

@@ -27,7 +27,8 @@ class MultipleChoice(RewardPlugin):
     The letter is read from ``B``, ``(b)``, ``**B**``, ``B. Paris``, ``The answer is B.``, ``\boxed{B}``, a last line
     that is a letter, or else the only capital letter that stands alone and is not denied ("not A").  Where the choices
     are known, the text of one will do as well.  An answer that names several choices, or a letter with another
-    choice's text, scores 0.
+    choice's text, scores 0.  One that takes a letter back ("A... no, wait: B"), or ends in a "final answer", counts as
+    what it says last; "The answer is A. The answer is B." takes nothing back and names two.
 
     The choices are ``sample.meta["choices"]``, or ``{"answer": ..., "choices": [...]}`` as the reference, or the
     argument.  The reference is a letter, an index from 0 (of known choices), the text of a choice, or a list of

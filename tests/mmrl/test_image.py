@@ -1,15 +1,18 @@
-import base64
+import copy
+import hashlib
 import io
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from PIL import Image as pil
 
-import mmrl.image
 from mmrl.errors import BadInput
-from mmrl.image import Image, Video
+from mmrl.image import Image
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 
@@ -62,6 +65,8 @@ def test_rotated_photo_is_turned_upright() -> None:
     ("data:image/png;base64,@@@", "not base64"),
     (np.zeros((2, 2, 4), np.uint8), r"not uint8 \(2, 2, 4\)"),
     (np.zeros((2, 2, 3)), "not float64"),
+    (np.zeros((0, 2, 3), np.uint8), r"not uint8 \(0, 2, 3\)"),
+    (b"", "image bytes: the image is empty"),
 ])  # fmt: skip
 def test_bad_sources_are_named_when_decoded(source: object, message: str) -> None:
     with pytest.raises(BadInput, match=message):
@@ -79,33 +84,54 @@ def test_damaged_file_is_bad_input() -> None:
         _ = Image(Image(noise).png()[:2000]).pixels
 
 
-def test_pixel_limit_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mmrl.image, "MAX_PIXELS", 19)
-    with pytest.raises(BadInput, match="4x5 pixels; at most 19"):
-        _ = Image(Image(PIXELS).png()).pixels
+def test_pixel_limit_names_the_image() -> None:
+    png = Image(PIXELS).png()
+    assert Image(png, max_pixels=20).size == (4, 5)
+    with pytest.raises(BadInput, match=r"^image bytes: an image of 4x5 pixels; 1 to 19 pixels are decoded"):
+        _ = Image(png, max_pixels=19).pixels
 
 
-def test_video_round_trip_is_exact_with_equal_frames_and_odd_rate() -> None:
-    frame, other = Image(PIXELS), Image(PIXELS[::-1])
-    video = Video([frame, frame, other, frame], fps=3.3)
-    back = Video.from_data_url(video.data_url())
-    assert back == video
-    assert back.frames == (frame, frame, other, frame)
-    assert back.fps == 3.3
-    assert Video([frame], 3.3) != video
+def test_errors_call_the_image_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^photo 7: not an image"):
+        _ = Image(b"text", name="photo 7").pixels
+    (tmp_path / "text.png").write_text("no image at all")
+    with pytest.raises(BadInput, match=r"^image .*text.png: not an image that Pillow can read$"):
+        _ = Image(tmp_path / "text.png").pixels
 
 
-@pytest.mark.parametrize("url", [
-    "data:image/png;base64,AAAA", "data:video/png;fps=4;base64,@@", "data:video/png;fps=0;base64," +
-    base64.b64encode(Image(PIXELS).png()).decode(), "data:video/png;fps=1.2.3;base64,AAAA",
-])  # fmt: skip
-def test_bad_video_urls(url: str) -> None:
-    with pytest.raises(BadInput):
-        Video.from_data_url(url)
+def test_a_function_is_asked_for_bytes_once_and_only_when_needed() -> None:
+    calls: list[int] = []
+    png = Image(PIXELS).png()
+
+    def read() -> bytes:
+        calls.append(1)
+        return png
+
+    image = Image(read)
+    assert calls == []
+    assert image == Image(PIXELS)
+    assert image.size == (4, 5)
+    assert calls == [1]
 
 
-def test_video_needs_frames_and_a_rate() -> None:
-    with pytest.raises(BadInput, match="at least one frame"):
-        Video([])
-    with pytest.raises(BadInput, match="above 0"):
-        Video([Image(PIXELS)], fps=0)
+def test_the_hash_is_of_shape_and_pixels() -> None:
+    # Stored runs name their images by it, so it may not change.
+    assert Image(PIXELS).sha256 == hashlib.sha256(b"(5, 4, 3)" + PIXELS.tobytes()).hexdigest()
+
+
+def test_a_copy_in_another_process_need_not_hash_again() -> None:
+    image = Image(PIXELS)
+    assert "sha256" not in pickle.loads(pickle.dumps(image)).__dict__
+    digest = image.sha256
+    for twin in (pickle.loads(pickle.dumps(image)), copy.deepcopy(image)):
+        assert twin.__dict__["sha256"] == digest
+        assert not twin.pixels.flags.writeable
+        assert len(pickle.dumps(twin)) < PIXELS.nbytes + 600
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))))
+def test_any_pixels_survive_png_data_url_and_pickle(pixels: np.ndarray) -> None:
+    image = Image(pixels)
+    for twin in (Image(image.png()), Image(image.data_url()), Image(image.to_pil()), pickle.loads(pickle.dumps(image))):
+        assert twin == image
+        assert np.array_equal(twin.pixels, pixels)

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mmrl.errors import BadInput, RunStopped
 from mmrl.files import recover
-from mmrl.rows import from_row, jsonable, to_row
+from mmrl.rows import from_row, jsonable, schema, to_row
 from mmrl.sample import Image, Message, Sample, Text, Video
 from mmrl.score import RewardRecord, Score
 from mmrl.store import RunStore, atomic_write, read_trajectories
@@ -99,6 +100,29 @@ def test_pandas_and_datasets_read_all_files_in_one_line(store: RunStore, tmp_pat
     assert chat[0] == {"role": "system", "content": "rules"}
     assert chat[1]["content"][1] == {"type": "image_url", "image_url": {"url": f"images/{RED.sha256}.png"}}
     assert Image(store.root / chat[1]["content"][1]["image_url"]["url"]) == RED
+
+
+def test_an_image_is_stored_once_however_often_it_is_shown(store: RunStore) -> None:
+    sample = Sample.ask((RED, Text("again"), Image(RED.png())))
+    turn = Turn((Image(RED.pixels.copy()), Video([RED, BLUE, RED], 1.0, (0.0, 0.1, 3.0))), "yes")
+    episodes = [Trajectory(f"t{i}", "e", i, "g", sample, (turn, turn), True, False, (RED,)) for i in range(3)]
+    store.write_rollouts(1, episodes[:2], [None, None])
+    written = {p.name: p.stat().st_mtime_ns for p in (store.root / "images").iterdir()}
+    assert set(written) == {f"{i.sha256}.png" for i in (RED, BLUE)}
+    store.write_rollouts(2, episodes[2:], [None])
+    assert {p.name: p.stat().st_mtime_ns for p in (store.root / "images").iterdir()} == written
+    assert read_trajectories(store.root) == episodes
+    (video,) = (part for part in read_trajectories(store.root)[2].turns[0].observation if isinstance(part, Video))
+    assert (video.fps, video.times) == (1.0, (0.0, 0.1, 3.0))
+
+
+def test_a_run_shows_no_image_from_outside_of_it(store: RunStore) -> None:
+    (store.root.parent / "secret.png").write_bytes(RED.png())
+    row = to_row(1, full(), None, lambda image: "../secret.png")
+    (store.root / "rollouts").mkdir()
+    pq.write_table(pa.Table.from_pylist([row], schema=schema()), store.root / "rollouts" / "step-000001.parquet")
+    with pytest.raises(BadInput, match=r"step-000001.parquet, row 0: .*image ../secret.png: it lies outside"):
+        read_trajectories(store.root)
 
 
 def test_prompt_ids_are_stored_once(store: RunStore) -> None:

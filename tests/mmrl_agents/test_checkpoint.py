@@ -10,7 +10,7 @@ from mmrl.errors import BadInput
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.learner import Learner
-from mmrl_agents.models import find_model, load_model, load_tokenizer
+from mmrl_agents.models import find_model, load_model, load_processing
 from mmrl_agents.run import build_model
 
 PROGRESS = Progress(step=3, cursor=(4, 0), best=0.25, best_step=2, minutes=1.5)
@@ -35,7 +35,7 @@ def test_a_restored_learner_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path,
     model, learner = build(tiny, lora, bf16=bf16)
     learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
     torch.rand(7)
-    checkpoint.save(tmp_path / "c", model, load_tokenizer(find_model(str(tiny))), learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
     noise = torch.rand(3)
     rates = [learner.update(ragged(4), [-1.0, 1.0, 0.5, -0.5])["learning_rate"] for _ in range(2)]
     other, twin = build(tiny, lora, bf16=bf16)
@@ -48,7 +48,7 @@ def test_a_restored_learner_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path,
 
 def test_progress_comes_back(tiny: Path, tmp_path: Path) -> None:
     model, learner = build(tiny, False)
-    checkpoint.save(tmp_path / "c", model, load_tokenizer(find_model(str(tiny))), learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
     assert checkpoint.load_progress(tmp_path / "c") == PROGRESS
 
 
@@ -59,7 +59,7 @@ def test_no_checkpoint_is_bad_input(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_bad_input(tiny: Path, tmp_path: Path) -> None:
     model, learner = build(tiny, False)
-    checkpoint.save(tmp_path / "c", model, load_tokenizer(find_model(str(tiny))), learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
     (tmp_path / "c" / "model.safetensors").unlink()
     small = llama(num_hidden_layers=1, num_key_value_heads=4, vocab_size=262, dtype=torch.float32)
     small.save_pretrained(tmp_path / "small")
@@ -72,7 +72,7 @@ def test_weights_that_do_not_fit_are_bad_input(tiny: Path, tmp_path: Path) -> No
 def test_a_saved_policy_loads_with_plain_transformers(tiny: Path, tmp_path: Path, lora: bool) -> None:
     model, learner = build(tiny, lora, kl=0.1)
     learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
-    checkpoint.save_policy(tmp_path / "p", model, load_tokenizer(find_model(str(tiny))))
+    checkpoint.save_policy(tmp_path / "p", model, load_processing(find_model(str(tiny))))
     loaded, ids = load_model(find_model(str(tmp_path / "p"))), torch.tensor([[7, 8, 9]])
     learner.model.eval()
     assert torch.equal(loaded(input_ids=ids).logits, learner.model(input_ids=ids).logits)
@@ -81,12 +81,12 @@ def test_a_saved_policy_loads_with_plain_transformers(tiny: Path, tmp_path: Path
 def test_a_saved_adapter_is_the_trained_one_alone(tiny: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     """The frozen reference beside it is no part of the policy; and saving asks no hub about the base."""
     model, _ = build(tiny, True)
-    checkpoint.save_policy(tmp_path / "first", model, load_tokenizer(find_model(str(tiny))))
+    checkpoint.save_policy(tmp_path / "first", model, load_processing(find_model(str(tiny))))
     again, learner = build(tmp_path / "first", True, kl=0.1)
     learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
     recwarn.clear()
     learner.model.peft_config["default"].base_model_name_or_path = "mmrl/tiny"
-    checkpoint.save_policy(tmp_path / "second", again, load_tokenizer(find_model(str(tiny))))
+    checkpoint.save_policy(tmp_path / "second", again, load_processing(find_model(str(tiny))))
     assert [str(w.message) for w in recwarn if "config file" in str(w.message)] == []
     names = {p.name for p in (tmp_path / "second").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names

@@ -8,12 +8,12 @@ from mmrl.sample import Message, Sample, Text
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.batch import Segment, segments_of
 from mmrl_agents.imitation import imitation_segments
-from mmrl_agents.models import find_model, load_tokenizer
+from mmrl_agents.models import find_model, load_processing
 from mmrl_agents.transcript import Transcript
 
 
 def transcript(tiny: Path) -> Transcript:
-    tokenizer = load_tokenizer(find_model(str(tiny)))
+    tokenizer = load_processing(find_model(str(tiny)))
     return Transcript(tokenizer, [tokenizer.eos_token_id])
 
 

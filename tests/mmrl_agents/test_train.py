@@ -16,7 +16,7 @@ from mmrl.report import Quiet
 from mmrl.store import RunStore, read_trajectories
 from mmrl_agents.batch import segments_of
 from mmrl_agents.logprobs import Scorer
-from mmrl_agents.models import find_model, load_model, load_tokenizer
+from mmrl_agents.models import find_model, load_model, load_processing
 from mmrl_agents.sft import Sft, pick
 from mmrl_agents.train import Grpo
 
@@ -114,7 +114,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert {turn.version for t in stored[:8] for turn in t.turns} == {0}
     assert {turn.version for t in stored[-8:] for turn in t.turns} == {3}
     assert load_model(find_model(str(root))).dtype == torch.float32
-    assert load_tokenizer(find_model(str(root))).chat_template
+    assert load_processing(find_model(str(root))).chat_template
 
 
 def test_stored_log_probabilities_are_the_policys(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_stored_log_probabilities_are_the_policys(tmp_path: Path) -> None:
 def test_a_window_shows_the_last_turns_and_trains_each_turn(tmp_path: Path) -> None:
     root = train(run_config(tmp_path, environments=[{"id": "babyai/GoToLocal"}], training_args={"max_steps": 1},
                             rollout={"max_turns": 4, "max_new_tokens": 3, "window": 1}))  # fmt: skip
-    tokenizer = load_tokenizer(find_model(str(root)))
+    tokenizer = load_processing(find_model(str(root)))
     for t in read_trajectories(root):
         for turn in t.turns:
             text = tokenizer.decode(list(turn.prompt_ids))

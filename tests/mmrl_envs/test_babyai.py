@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmrl
-from mmrl import BadInput, NoExpert, text_of
+from mmrl import BadInput, Image, NoExpert, Text, text_of
 from mmrl.registry import env_ids
 from mmrl_envs.babyai import ACTIONS, FAMILY, MINIGRID, BabyAI, stock_ids
 
@@ -161,6 +161,77 @@ def test_the_expert_needs_a_babyai_level() -> None:
     env.reset(seed=0)
     with pytest.raises(NoExpert, match="DoorKeyEnv"):
         env.expert_action()
+
+
+def test_images_alone_show_no_text_of_the_scene() -> None:
+    env, told = make(observation="image"), make()
+    observation, info = env.reset(seed=3)
+    words, expected = told.reset(seed=3)
+    assert [type(part) for part in observation] == [Image]
+    assert isinstance(observation[0], Image)
+    assert observation[0].size == (56, 56)
+    assert np.array_equal(observation[0].pixels, env.simulator.get_frame(agent_pov=True, tile_size=8))
+    assert info["sample"].messages[0].text == expected["sample"].messages[0].text
+    assert info["description"] == expected["description"] == text_of(words)
+    observation, *_ = env.step("turn left")
+    assert [type(part) for part in observation] == [Image]
+    again, *_ = env.step("fly")
+    assert again == (*observation, Text(f"Invalid action: 'fly'. {VALID}"))
+
+
+def test_both_is_the_picture_and_then_the_text() -> None:
+    env, told, shown = make(observation="both"), make(), make(observation="image")
+    starts = [e.reset(seed=3)[0] for e in (env, told, shown)]
+    assert starts[0] == starts[2] + starts[1]
+    for action in ("go forward", "fly", "turn right"):
+        both, text, image = (e.step(action)[0] for e in (env, told, shown))
+        assert both[:-1] == image[:1]
+        assert both[-1:] == text
+
+
+def test_a_full_view_shows_the_whole_grid_in_tiles_of_the_size_asked_for() -> None:
+    env = make("babyai/balrog-open", observation="image", view="full", tile_size=6)
+    (image,), _ = env.reset(seed=0)
+    assert isinstance(image, Image)
+    assert image.size == (15 * 6, 8 * 6)
+    assert np.array_equal(image.pixels, env.simulator.get_frame(highlight=False, tile_size=6))
+
+
+def test_history_is_the_last_frames_and_an_action_that_is_none_adds_none() -> None:
+    env, now = make(observation="image", history=3), make(observation="image")
+    frames = [now.reset(seed=1)[0][0]]
+    observation, _ = env.reset(seed=1)
+    assert observation == tuple(frames)
+    for action in ("turn left", "turn left", "go forward", "turn right"):
+        frames.append(now.step(action)[0][0])
+        assert env.step(action)[0] == tuple(frames[-3:])
+    observation, *_ = env.step("fly")
+    assert observation[:-1] == tuple(frames[-3:])
+    assert env.reset(seed=1)[0] == tuple(frames[:1])
+
+
+def test_going_forward_instead_adds_a_frame() -> None:
+    env, now = make(observation="image", history=2, invalid="forward"), make(observation="image")
+    first, _ = env.reset(seed=1)
+    now.reset(seed=1)
+    observation, *_ = env.step("fly")
+    assert observation[:-1] == (*first, *now.step("go forward")[0])
+
+
+def test_full_instructions_speak_of_pictures_where_there_are_some() -> None:
+    texts = [make(observation=kind, instructions="full").reset(seed=0)[1]["sample"].messages[0].text
+             for kind in ("text", "image", "both")]  # fmt: skip
+    assert [("are shown" in text, "told" in text) for text in texts] == [(False, True), (True, False), (True, True)]
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"observation": "video"}, {"view": "side", "observation": "image"}, {"tile_size": 3, "observation": "image"},
+     {"history": 0, "observation": "both"}, {"view": "full"}, {"tile_size": 16}, {"history": 2}],
+)  # fmt: skip
+def test_bad_choices_of_what_is_shown_are_named(kwargs: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match=f"babyai's .*{next(iter(kwargs))}"):
+        make(**kwargs)
 
 
 @pytest.mark.parametrize("kwargs", [{"invalid": "ignore"}, {"instructions": "long"}, {"max_steps": 0}, {"speed": 1}])

@@ -1,9 +1,11 @@
+import io
 import json
 from pathlib import Path
 
 import datasets
 import pandas
 import pytest
+from PIL import Image
 
 from mmrl import BadInput
 from mmrl_envs.rows import check_rows, read_dataset, read_file
@@ -43,6 +45,22 @@ def test_a_saved_dataset(tmp_path: Path) -> None:
     assert [row for _, row in read_dataset(str(tmp_path / "one"), "train")] == ROWS
     with pytest.raises(BadInput, match="split 'test'"):
         read_dataset(str(tmp_path / "dict"), "test")
+
+
+def test_dataset_rows_are_read_when_asked_for_and_nothing_is_decoded(tmp_path: Path) -> None:
+    features = datasets.Features({"pictures": [datasets.Image()], "label": datasets.ClassLabel(names=["cat", "dog"])})
+    picture = Image.new("RGB", (3, 2), "red")
+    data = [{"pictures": [picture] * (i % 3), "label": i % 2 if i else None} for i in range(150)]
+    datasets.Dataset.from_list(data, features=features).save_to_disk(tmp_path)
+    rows = read_dataset(str(tmp_path), "train")
+    assert len(rows) == 150
+    assert rows[0] == (1, {"pictures": [], "label": None})
+    number, row = rows[-1]
+    assert (number, row["label"], len(row["pictures"])) == (150, "dog", 2)
+    assert Image.open(io.BytesIO(row["pictures"][0]["bytes"])).size == (3, 2)
+    assert list(rows) == [rows[i] for i in range(150)] == rows[:]
+    with pytest.raises(IndexError):
+        rows[150]
 
 
 @pytest.mark.parametrize(

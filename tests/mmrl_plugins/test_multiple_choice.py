@@ -49,6 +49,31 @@ def test_several_letters_are_several(text: str, letters: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
+    "A... no, wait: B. The answer is B", "A... no, wait: B.", "The answer is A. No, wait. The answer is B.",
+    "The answer is A... no, wait: B. The answer is B", "The answer is A. Actually, the answer is B.",
+    "Answer: A. Wait, actually: B.", "The answer is A.\nHmm, let me recount.\nThe answer is B.", "A? No, B",
+    "The answer is A. That's wrong. The answer is B.", "A\n\nwait, no\n\nB", "I was about to say A, actually: B.",
+    "The answer is A. No, the answer is C. No, the answer is B.", "The answer is A. My mistake, I choose B.",
+    "The answer is C.\nFinal answer: B", "So C.\n**Final answer:** B", "The answer is A. My final choice is (B)",
+    "Final answer: A. Wait, no. Final answer: B", "The answer is A. Wait, A is wrong. The answer is B.",
+])  # fmt: skip
+def test_a_letter_that_is_taken_back_does_not_count(text: str) -> None:
+    assert named(text) == "B"
+    assert [score(text, letter, CHOICES).value for letter in "ABC"] == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(("text", "letters"), [
+    ("The answer is A. The answer is B.", "AB"), ("The answer is A. There is no doubt. The answer is B.", "AB"),
+    ("Final answer: A. Final answer: B.", "AB"), ("Final answer: A or B", "AB"),
+    ("The answer is A. Actually, the answer is A or B.", "AB"), ("Wait. The answer is A. The answer is B.", "AB"),
+    ("Answer: A. Hmm. Answer: B. Answer: C.", "BC"), ("A is wrong, no, B is right", "AB"),
+    ("A or, actually, B or C", "ABC"), ("Answer: A, actually B or C", "A"), ("The answer is A. Wait, no.", "A"),
+])  # fmt: skip
+def test_a_correction_counts_only_between_two_statements(text: str, letters: str) -> None:
+    assert named(text) == letters
+
+
+@pytest.mark.parametrize("text", [
     "", "\x00", "AB", "ABCDE", "F", "A dog", "The answer is not B", "B-52", "no idea", "🙂",
 ])  # fmt: skip
 def test_none_is_none(text: str) -> None:
@@ -112,5 +137,6 @@ def test_any_text_names_known_letters_only(text: str, choices: list[str]) -> Non
 
 
 def test_huge_texts_are_done() -> None:
-    for text in ("(B) " * 50_000, "A " * 50_000, "cat " * 50_000, "((((" * 50_000, "answer is " * 20_000, "\n" * 10**5):
+    for text in ("(B) " * 50_000, "A " * 50_000, "cat " * 50_000, "((((" * 50_000, "answer is " * 20_000, "\n" * 10**5,
+                 "wait, no: A. " * 20_000, "Answer: A. " * 20_000, "final answer " * 20_000):
         chosen(text, "ABCDE", CHOICES)

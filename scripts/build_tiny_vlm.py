@@ -1,0 +1,251 @@
+"""Make ``mmrl/tiny-vlm``: a small LLaVA that imitates experts on pixels, stopped early.
+
+Episodes of MiniGrid's bot on BALROG's five tasks and GoToLocal, seen as pictures (with some random actions in between,
+which are shown but not imitated), and questions about scenes of shapes and MiniGrid frames with their answers train a
+tokenizer and a model of about 3 M parameters.  Its text model has the architecture of ``mmrl/tiny``; a patch of its
+vision tower is a tile of the agent's view.
+
+    python scripts/build_tiny_vlm.py            # writes assets/mmrl_assets/tiny-vlm
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from build_tiny import FIRST_SEED, SPECIAL, make_tokenizer
+
+from mmrl.config import TrainingArgs
+from mmrl.episode import EpisodeLimits, EpisodeSpec
+from mmrl.evaluate import evaluate
+from mmrl.make import make
+from mmrl.rollout import Scheduler, run_sync
+from mmrl.sample import Sample, Text, images_of
+from mmrl.trajectory import Trajectory, Turn
+from mmrl_agents.batch import Segment
+from mmrl_agents.image_tokens import ImageTokens
+from mmrl_agents.imitation import imitation_segments
+from mmrl_agents.learner import Learner
+from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.policies.noisy_expert import NoisyExpert
+from mmrl_agents.sft import pick
+from mmrl_agents.transcript import Transcript
+from mmrl_agents.vision import Vision
+
+PIXELS = {"observation": "image"}
+TURNS = ("turn left", "turn right", "go forward", "go forward", "pick up")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Episodes of one environment, and how many segments of them a step imitates (0.1: one every ten steps)."""
+
+    episodes: int
+    share: float
+    kwargs: Mapping[str, Any]
+
+
+SHAPES = {"image_size": 56}
+LESSONS = {
+    "babyai/balrog-goto": Lesson(1_200, 3, PIXELS),
+    "babyai/balrog-pickup": Lesson(400, 1, PIXELS),
+    "babyai/balrog-open": Lesson(100, 0.1, PIXELS),
+    "babyai/balrog-putnext": Lesson(100, 0.1, PIXELS),
+    "babyai/balrog-pick_up_seq_go_to": Lesson(100, 0.1, PIXELS),
+    "babyai/GoToLocal": Lesson(400, 1, PIXELS),
+    "vqa/shapes": Lesson(12_000, 24, SHAPES),
+    "vqa/minigrid": Lesson(4_000, 8, {}),
+}
+DESCRIBE = "What do you see?"
+DESCRIPTIONS = {
+    "babyai/GoToLocal": Lesson(4_000, 12, PIXELS),
+    "vqa/shapes": Lesson(12_000, 24, SHAPES),
+}
+"""Pictures that are put into words, the simulator's own: many words a picture, which teach the eye faster than single
+answers do."""
+GOALS = {"vqa/shapes": 0.48, "babyai/balrog-goto": 0.42}
+"""Success at which to stop: half of what there is to learn is left to rewards."""
+CHECK_SEED, CHECK_EPISODES = 3_000_000, 200
+"""The episodes that say when to stop; nothing else uses these seeds."""
+IMAGE = "<image>"
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for part in m['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def collect(env: str, lesson: Lesson, noise: float, limit: int) -> tuple[list[Trajectory], dict[str, list[bool]]]:
+    """Episodes of the noisy expert on one environment."""
+    expert = NoisyExpert(noise)
+    specs = [EpisodeSpec(f"{env}-{i:05d}", env, FIRST_SEED + i, env, (98, i), lesson.kwargs)
+             for i in range(lesson.episodes)]  # fmt: skip
+    found = run_sync(Scheduler(EpisodeLimits(max_turns=limit), concurrency=64).run(specs, expert))
+    return [t for t in found if t.error is None and t.turns], expert.own
+
+
+def describe(env_id: str, lesson: Lesson) -> list[Trajectory]:
+    """One picture an episode, a few random turns into it, and what the simulator says of it."""
+    env, found = make(env_id, **lesson.kwargs), list[Trajectory]()
+    for i in range(lesson.episodes):
+        rng = np.random.default_rng(i)
+        content, info = env.reset(seed=FIRST_SEED + 500_000 + i)
+        words: str = info["sample"].meta.get("caption", "")
+        for _ in range(i % 6 if not words else 0):
+            content, _, *ended, info = env.step(str(rng.choice(TURNS)))
+            if any(ended):
+                break
+        sample = Sample.ask((*images_of(content), Text(DESCRIBE)), words or info["description"], id=f"{env_id}-{i}")
+        said = Turn(sample.messages[0].content, words or info["description"])
+        found.append(Trajectory(sample.id, env_id, i, sample.id, sample, (said,), True, False))
+    return [t for t in found if t.response]
+
+
+def make_processor(trajectories: Sequence[Trajectory]) -> Any:
+    """A tokenizer of the episodes' own words, and CLIP's image processor at 56x56."""
+    from transformers import CLIPImageProcessor, LlavaProcessor
+
+    tokenizer = make_tokenizer(trajectories)
+    tokenizer.add_special_tokens({"additional_special_tokens": [*SPECIAL[2:], IMAGE]})
+    tokenizer.chat_template = TEMPLATE
+    side = {"height": 56, "width": 56}
+    image = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False, image_mean=[0.5] * 3,
+                               image_std=[0.5] * 3)  # fmt: skip
+    return LlavaProcessor(image, tokenizer, patch_size=8, vision_feature_select_strategy="default",
+                          num_additional_image_tokens=1, chat_template=TEMPLATE)  # fmt: skip
+
+
+def make_model(tokenizer: Any) -> Any:
+    """A LLaVA of about 3 M parameters, freshly drawn."""
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=640, num_hidden_layers=4, num_attention_heads=6,
+        max_position_embeddings=8192, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(hidden_size=192, intermediate_size=512, num_hidden_layers=3, num_attention_heads=6,
+                              image_size=56, patch_size=8, hidden_act="gelu")  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=49,
+        tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = LlavaForConditionalGeneration(config)
+    # As they are drawn by default, places hardly show beside pixels, and a picture hardly beside words.
+    torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embedding.weight, std=0.2)
+    for layer in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
+        torch.nn.init.xavier_uniform_(layer.weight)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return model
+
+
+def segments_of_all(trajectories: Sequence[Trajectory], own: Mapping[str, list[bool]],
+                    transcript: Transcript) -> list[Segment]:
+    """Whole transcripts."""
+    return [s for i, t in enumerate(trajectories)
+            for s in imitation_segments(t, i, transcript, None, own.get(t.id, [True])[: len(t.turns)])]
+
+
+def success(model: Any, processor: Any, env: str) -> float:
+    """Success on one environment, sampled at temperature 1."""
+    policy, seeds = HFPolicy(model, processor, max_new_tokens=8), range(CHECK_SEED, CHECK_SEED + CHECK_EPISODES)
+    scheduler = Scheduler(EpisodeLimits(max_turns=20), concurrency=CHECK_EPISODES)
+    result, _ = run_sync(evaluate(env, LESSONS[env].kwargs, policy, seeds, scheduler))
+    print(f"    {result}", flush=True)
+    return result.success
+
+
+SHARES = {env: lesson.share for env, lesson in LESSONS.items()} | {
+    f"describe {env}": lesson.share for env, lesson in DESCRIPTIONS.items()
+}
+
+
+def lessons(segments: Mapping[str, Sequence[Segment]], step: int) -> list[Segment]:
+    """The segments of one step, numbered anew."""
+    found: list[Segment] = []
+    for name, share in SHARES.items():
+        begin, end = int((step - 1) * share), int(step * share)
+        found += [s for n in range(begin, end) for s in pick(segments[name], n + 1, 1, 0)]
+    return [dataclasses.replace(s, trajectory=i) for i, s in enumerate(found)]
+
+
+def card(size: int, steps: int, episodes: int, noise: float, reached: Mapping[str, float]) -> str:
+    """The model card."""
+    figures = "\n".join(f"- {env}: {share:.1%}" for env, share in reached.items())
+    return f"""---
+license: apache-2.0
+library_name: transformers
+---
+
+# mmrl/tiny-vlm
+
+A LLaVA of {size:,} parameters: a CLIP tower (3 layers, 192 wide, 56x56 pixels in patches of 8x8, so that a patch is a
+tile of MiniGrid's 7x7 view), a projector, and a Llama of the architecture of mmrl/tiny.  It was made to be trained
+further: a start for reinforcement learning from pixels that fits into a repository and a laptop.
+
+**How it was made.** `python scripts/build_tiny_vlm.py` collects {episodes:,} episodes, seeds from {FIRST_SEED:,} up:
+MiniGrid's BabyAIBot on BALROG's five BabyAI tasks and on BabyAI-GoToLocal, seen as pictures alone, and questions of
+vqa/shapes and vqa/minigrid with their right answers.  In the grid worlds {noise:.0%} of the actions are random; they
+are shown, but not imitated.  The model imitates the rest for {steps} steps (AdamW, seed 0) and is **deliberately
+stopped early**.  Sampled at temperature 1 on {CHECK_EPISODES} episodes each, seeds {CHECK_SEED:,} and up, at most 20
+turns:
+
+{figures}
+
+**What it is not for.** Anything else.  It knows these pictures and the words of these tasks, and no others.
+"""
+
+
+def main() -> None:
+    """Collect, train until both goals are reached, save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("assets/mmrl_assets/tiny-vlm"))
+    parser.add_argument("--steps", type=int, default=700, help="at most")
+    parser.add_argument("--noise", type=float, default=0.25)
+    parser.add_argument("--first", type=int, default=250, help="first step at which the goals are checked")
+    parser.add_argument("--check", type=int, default=25, help="steps between checks")
+    options = parser.parse_args()
+    import torch  # after mmrl_agents, which says how torch's threads wait
+
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    began = time.monotonic()
+    found = {env: collect(env, lesson, options.noise, 40) for env, lesson in LESSONS.items()}
+    episodes = [t for trajectories, _ in found.values() for t in trajectories]
+    print(f"{len(episodes)} episodes in {time.monotonic() - began:.0f} s", flush=True)
+    pictures = {f"describe {env}": describe(env, lesson) for env, lesson in DESCRIPTIONS.items()}
+    processor = make_processor([*episodes, *(t for described in pictures.values() for t in described)])
+    model = make_model(processor.tokenizer)
+    transcript = Transcript(processor, [processor.tokenizer.eos_token_id])
+    segments = {env: segments_of_all(trajectories, own, transcript) for env, (trajectories, own) in found.items()}
+    segments |= {name: segments_of_all(described, {}, transcript) for name, described in pictures.items()}
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{size:,} parameters, vocabulary {len(processor.tokenizer)}", flush=True)
+    args = TrainingArgs(learning_rate=1.5e-3, warmup_steps=50, per_device_train_batch_size=64, weight_decay=0.01,
+                        max_tokens_per_micro_batch=4096)
+    learner = Learner(model, args, 1.0, options.steps, vision=Vision(model, ImageTokens(processor)))
+    reached: dict[str, float] = {}
+    step = 0
+    while step < options.steps and not (reached and all(reached[env] >= goal for env, goal in GOALS.items())):
+        step += 1
+        metrics = learner.imitate(lessons(segments, step))
+        if step % options.check == 0:
+            print(f"step {step}  loss {metrics['loss']:.3f}  {time.monotonic() - began:.0f} s", flush=True)
+            if step >= options.first:
+                reached = {env: success(model, processor, env) for env in GOALS}
+    model.save_pretrained(options.out)
+    processor.save_pretrained(options.out)
+    (options.out / "README.md").write_text(card(size, step, len(episodes), options.noise, reached))
+
+
+if __name__ == "__main__":
+    main()
