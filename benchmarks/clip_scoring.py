@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -61,9 +62,9 @@ def rollouts(said: Sequence[str]) -> list[mmrl.Trajectory]:
 
 def one_by_one(plugin: ClipSimilarity, episodes: Sequence[mmrl.Trajectory]) -> list[float]:
     """The peer: everything anew for each response."""
-    model = clip_model(plugin.source).model
-    transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    tokenize = open_clip.get_tokenizer(plugin.source.model)
+    model: Any = clip_model(plugin.source).model
+    transform: Any = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    tokenize: Any = open_clip.get_tokenizer(plugin.source.model)
     values: list[float] = []
     for episode in episodes:
         image = transform(episode.sample.messages[-1].images[0].to_pil()).unsqueeze(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -154,11 +155,14 @@ def with_turns(
 def micro_batches(segments: Sequence[Segment], rows: int, tokens: int) -> Iterator[list[Segment]]:
     """Cut segments, longest first, into batches of at most ``rows`` rows and ``tokens`` padded tokens.
 
-    A segment longer than ``tokens`` goes alone.
+    Segments of the same ids and images stand together and count once, since they are computed once.  A segment longer
+    than ``tokens`` goes alone.
     """
-    ordered = sorted(segments, key=lambda s: (-len(s.ids), s.trajectory))
+    keys = {id(s): (-len(s.ids), s.ids, [i.sha256 for i in s.images]) for s in segments}
+    ordered = sorted(segments, key=lambda s: (*keys[id(s)], s.trajectory))
+    alike = [list(same) for _, same in groupby(ordered, key=lambda s: keys[id(s)])]
     start = 0
-    while start < len(ordered):
-        fits = max(1, min(rows, tokens // len(ordered[start].ids)))
-        yield ordered[start : start + fits]
+    while start < len(alike):
+        fits = max(1, min(rows, tokens // len(alike[start][0].ids)))
+        yield [s for same in alike[start : start + fits] for s in same]
         start += fits

@@ -43,13 +43,23 @@ class Scorer:
             mask: which of ``ids[:, 1:]`` to score.
             images: of each row; empty if no row has any.
         """
+        first, place = distinct(ids, mask, images)
+        logp, spread = self._of_rows(ids[first], mask[first], [images[i] for i in first] if images else ())
+        # Rows that are the same (a group's equal answers) are computed once; each has its own part in the gradient.
+        logp, spread = logp[place], spread[place][mask]
+        return logp, spread.mean() if len(spread) else spread.new_zeros(())
+
+    def _of_rows(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
+                 images: Sequence[Sequence[Image]]) -> tuple[Float[Tensor, "rows length-1"],
+                                                             Float[Tensor, "rows length-1"]]:
+        """Log-probabilities and entropies where ``mask``, 0 elsewhere."""
         logits = self.feed.allowed(self._logits(ids, mask, images)) / self.temperature
         logprobs = torch.log_softmax(logits, dim=-1)
         chosen = logprobs.gather(1, ids[:, 1:][mask][:, None])[:, 0]
         with torch.no_grad():
-            entropy = -(logprobs.exp() * logprobs).sum(-1).mean() if len(chosen) else logprobs.new_zeros(())
-        out = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
-        return out.masked_scatter(mask, chosen), entropy
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+        nothing = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
+        return nothing.masked_scatter(mask, chosen), nothing.masked_scatter(mask, entropy)
 
     def _logits(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
                 images: Sequence[Sequence[Image]]) -> Float[Tensor, "tokens vocab"]:
@@ -68,3 +78,15 @@ class Scorer:
         base = base_of(self.model)
         hidden = base.get_decoder()(**self.feed.whole(ids[:, :-1], images), use_cache=False).last_hidden_state
         return base.get_output_embeddings()(hidden[mask])
+
+
+def distinct(ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
+             images: Sequence[Sequence[Image]]) -> tuple[list[int], list[int]]:
+    """Which rows are the first of their kind, and for each row the place of its kind among them."""
+    shown = [tuple(i.sha256 for i in row) for row in images] or [()] * len(ids)
+    keys = list(zip(map(tuple, ids.tolist()), map(tuple, mask.tolist()), shown, strict=True))
+    kinds = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    first: dict[int, int] = {}
+    for row, key in enumerate(keys):
+        first.setdefault(kinds[key], row)
+    return list(first.values()), [kinds[key] for key in keys]

@@ -6,9 +6,10 @@ vectors of images and texts seen lately are kept, images by the hash of their pi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from mmrl.errors import BadInput
 from mmrl.sample import Image
 from mmrl_plugins._arguments import imported
+from mmrl_plugins._clip_padding import text_encoder
 from mmrl_plugins._clip_source import LOCAL, PRECISIONS, ClipSource
 from mmrl_plugins._lazy import Once, first_line, torch_device, utf8
 from mmrl_plugins._remembered import Remembered, Vectors
@@ -50,7 +52,9 @@ class ClipModel:
         self._dtype = precision or imported("torch").float32
         self.scale = float(self.model.logit_scale.detach().exp())
         self.images, self.texts = Remembered(kept), Remembered(kept)
-        self._lock = threading.Lock()  # tokenizers are not thread-safe
+        self._encode_text = text_encoder(self.model, self._tokenize, self.device, source.dtype)
+        self._encode_image = functools.partial(self.model.encode_image, normalize=False)
+        self._lock = threading.Lock()  # tokenizers, and text_encoder's way, are not thread-safe
 
     def embed_images(self, images: Mapping[str, Image]) -> dict[str, Vectors]:
         """The unit vectors of ``images``, by their hash; those that are not remembered pass the model together."""
@@ -72,7 +76,7 @@ class ClipModel:
         parts: list[Vectors] = []
         for i in range(0, len(images), BATCH):
             pixels = torch.stack([self._transform(image.to_pil()) for image in images[i : i + BATCH]])
-            parts.append(self._run(self.model.encode_image, pixels.to(self.device, self._dtype)))
+            parts.append(_units(self._encode_image, pixels.to(self.device, self._dtype)))
         return np.concatenate(parts)
 
     def _embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -80,14 +84,16 @@ class ClipModel:
         for i in range(0, len(texts), BATCH):
             with self._lock:
                 ids = self._tokenize([utf8(text.strip()[:MAX_CHARACTERS]) for text in texts[i : i + BATCH]])
-            parts.append(self._run(self.model.encode_text, ids.to(self.device)))
+                parts.append(_units(self._encode_text, ids.to(self.device)))
         return np.concatenate(parts)
 
-    def _run(self, encode: Any, inputs: Any) -> Vectors:
-        torch = imported("torch")
-        with torch.inference_mode():
-            found = encode(inputs, normalize=False).float()  # normalised in full precision, whatever the model's
-            return np.asarray(torch.nn.functional.normalize(found, dim=-1).cpu().numpy(), np.float32)
+
+def _units(encode: Callable[[Any], Any], inputs: Any) -> Vectors:
+    """Unit vectors, normalised in full precision whatever the model's."""
+    torch = imported("torch")
+    with torch.inference_mode():
+        found = torch.nn.functional.normalize(encode(inputs).float(), dim=-1)
+        return np.asarray(found.cpu().numpy(), np.float32)
 
 
 def _load(source: ClipSource, device: str) -> tuple[Any, Any, Any]:

@@ -113,3 +113,36 @@ def test_a_model_that_caps_its_logits_goes_whole_however_small_they_are() -> Non
         model.model.embed_tokens.weight.mul_(4000)
         full = torch.log_softmax(model(input_ids=b.ids[:, :-1]).logits, -1).gather(-1, b.ids[:, 1:, None])[..., 0]
     torch.testing.assert_close(scorer(b.ids, b.mask)[0], torch.where(b.mask, full, 0.0), rtol=0, atol=1e-5)
+
+
+def test_equal_rows_are_computed_once_and_each_has_its_part_in_the_gradient() -> None:
+    model, widths = llama(), list[int]()
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8], [9, 6, 7, 8], [5, 6, 7, 8]])
+    mask = torch.tensor([[False, True, True], [False, True, True], [False, True, True], [False, False, True]])
+    weight = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.double)[:, None]
+
+    def gradients(rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        model.zero_grad()
+        parts = [Scorer(model, 0.7)(ids[r], mask[r])[0] for r in ([rows] if rows else [[0], [1], [2], [3]])]
+        logp = torch.cat(parts)
+        (logp * weight).sum().backward()
+        return logp.detach(), [p.grad.clone() for p in model.parameters()]
+
+    alone, expected = gradients([])
+    hook = model.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    together, found = gradients([0, 1, 2, 3])
+    hook.remove()
+    assert widths[-1] == 3  # the last row is the same ids, but another question
+    assert torch.allclose(together, alone, atol=1e-6)
+    # Llama's norms compute in single precision whatever the model's.
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True))
+    assert max(float(g.abs().max()) for g in expected) > 1.0
+
+
+def test_the_entropy_is_a_mean_over_all_rows() -> None:
+    ids = torch.tensor([[0, 2], [0, 2], [1, 2]])
+    mask = torch.ones(3, 1, dtype=torch.bool)
+    one, other = (float(Scorer(bigram(), 1.0)(ids[[i]], mask[[i]])[1]) for i in (0, 2))
+    assert float(Scorer(bigram(), 1.0)(ids, mask)[1]) == pytest.approx((2 * one + other) / 3)

@@ -59,7 +59,7 @@ def test_an_unknown_embedded_model_names_the_nearest(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("mmrl_agents.models.resources.files", lambda _: tmp_path)
     shutil.copytree(tiny, tmp_path / "tiny")
     (tmp_path / "pictures").mkdir()
-    assert embedded_models() == ["mmrl/tiny", "mmrl/tiny-vlm"]
+    assert embedded_models() == ["mmrl/tiny"]
     assert find_model("mmrl/tiny").base == str(tmp_path / "tiny")
     with pytest.raises(BadInput) as error:
         find_model("mmrl/tinny", "run.yaml:3")

@@ -10,6 +10,7 @@ from learner_tools import StopAfter, run_config
 from safetensors.torch import load_file
 from tiny_vlm import KINDS, save_tiny_vlm
 
+from mmrl import BadInput
 from mmrl.check_config import check_config
 from mmrl.config_load import LoadedConfig
 from mmrl.report import Quiet
@@ -119,3 +120,26 @@ def test_a_warm_start_on_pictures_and_a_blind_baseline(tmp_path: Path) -> None:
     assert (blind["blind"], blind["episodes"]) == (True, 3)
     assert sum("images replaced by grey: vqa/shapes: success" in line for line in said) == 3
     assert isinstance(check_config(loaded)[0], Grpo)
+
+
+def test_an_adapter_on_the_tower_goes_on_being_trained(tmp_path: Path) -> None:
+    args: dict[str, Any] = {"max_steps": 1, "lora": {"r": 2, "alpha": 4, "vision": True}}
+    first = train(config(tmp_path, training_args=args))
+    loaded = config(tmp_path, "again", training_args=args)
+    again = run_config(tmp_path, "again", SHAPES, model_id=str(first / "final"), training_args=args)
+    root = train(again)
+    before, after = (load_file(folder / "final" / "adapter_model.safetensors") for folder in (first, root))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("vision_tower" in name for name in moved)
+    assert any("language_model" in name for name in moved)
+    assert loaded.config.training_args.freeze_vision
+
+
+def test_a_model_that_sees_in_another_way_is_refused_before_it_imitates(tmp_path: Path) -> None:
+    first = train(config(tmp_path, training_args={"max_steps": 1}))
+    loaded = config(tmp_path, "sft", train_type="SFT", reward_plugins=[],
+                    sft={"rollouts": [str(first)], "success_only": False})  # fmt: skip
+    path = tmp_path / "llava" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vision_feature_select_strategy": "full"}))
+    with pytest.raises(BadInput, match="model type 'llava' reads images in a way that mmrl does not follow"):
+        train(loaded)

@@ -65,7 +65,7 @@ def by_open_clip(model: str, pretrained: str | None, image: Image, text: str) ->
         seen = clip.encode_image(transform(image.to_pil()).unsqueeze(0))
         said = clip.encode_text(tokenizer([text]))
     seen, said = seen / seen.norm(dim=-1, keepdim=True), said / said.norm(dim=-1, keepdim=True)
-    return seen[0].numpy(), said[0].numpy(), float(clip.logit_scale.exp())
+    return seen[0].numpy(), said[0].numpy(), float(clip.logit_scale.detach().exp())
 
 
 @pytest.mark.parametrize("architecture", list(CONFIGS))
