@@ -75,7 +75,7 @@ def test_a_language_model_answers_with_ids_and_log_probabilities(tiny: Path) -> 
     (said,) = ask(policy, request(QUESTION))
     assert said.prompt_ids == policy.transcript.prompt(QUESTION)
     assert len(said.token_ids) == len(said.logprobs) == 8
-    assert said.text == policy.tokenizer.decode(said.token_ids, skip_special_tokens=True)
+    assert said.text == policy.transcript.tokenizer.decode(said.token_ids, skip_special_tokens=True)
     assert (said.finish_reason, said.version) == ("length", 3)
 
 
@@ -118,12 +118,12 @@ def test_end_ids_are_the_models_and_the_tokenizers(tiny: Path) -> None:
     policy = mmrl.load_policy(str(tiny))
     assert isinstance(policy, HFPolicy)
     model = policy.generator.model
-    assert end_ids(model.generation_config, policy.tokenizer) == (1,)
+    assert end_ids(model.generation_config, policy.transcript.tokenizer) == (1,)
     model.generation_config.eos_token_id = [5, 1, 7]
-    assert end_ids(model.generation_config, policy.tokenizer) == (5, 1, 7)
+    assert end_ids(model.generation_config, policy.transcript.tokenizer) == (5, 1, 7)
     model.generation_config.eos_token_id = None
-    assert end_ids(model.generation_config, policy.tokenizer) == (1,)
-    assert end_ids(None, policy.tokenizer) == (1,)
+    assert end_ids(model.generation_config, policy.transcript.tokenizer) == (1,)
+    assert end_ids(None, policy.transcript.tokenizer) == (1,)
 
 
 def scored(policy: HFPolicy, said: Completion) -> list[float]:
