@@ -51,6 +51,7 @@ class RunStore:
         self._metrics: io.FileIO | None = None
         self._scalars: ScalarWriter | None = None
         self._purge_step: int | None = None
+        self._images = set[str]()
 
     @classmethod
     def create(cls, root: Path, config_yaml: str) -> RunStore:
@@ -167,8 +168,10 @@ class RunStore:
 
     def _save_image(self, image: Image) -> str:
         name = f"images/{image.sha256}.png"
-        if not (self.root / name).exists():
-            atomic_write(self.root / name, image.png())
+        if name not in self._images:  # a group's rows name the same image many times
+            if not (self.root / name).exists():
+                atomic_write(self.root / name, image.png())
+            self._images.add(name)
         return name
 
     def write_eval(self, name: str, result: Mapping[str, Any]) -> Path:
