@@ -73,8 +73,8 @@ class TrainingArgs(Section):
     """Rows of one forward and backward pass (trajectories, or single turns under a window)."""
     gradient_accumulation_steps: PositiveInt = 1
     """The product with the batch size is the number of trajectories an optimiser step learns from."""
-    num_generations: int = Field(default=8, ge=2)
-    """Episodes of one task that are compared with each other (group size)."""
+    num_generations: PositiveInt = 8
+    """Episodes of one task that are compared with each other (group size); 1 only with ``advantage: reinforce_pp``."""
     num_train_epochs: float = Field(default=1.0, gt=0)
     """Passes over the tasks; an endless environment counts 1000 tasks an epoch.  Unused if max_steps is set."""
     max_steps: int = -1
@@ -102,24 +102,47 @@ class TrainingArgs(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     loss_type: str = "grpo"
-    """``grpo`` (mean over each trajectory), ``dapo`` (mean over all tokens) or ``dr_grpo`` (constant budget)."""
+    """``grpo``, ``dapo``, ``dr_grpo``, ``gspo``, ``cispo``, ``sapo``, ``reinforce``, an entry point of group
+    mmrl.losses, or a function of your own: ``path/file.py:function``.  See [algorithms.md](algorithms.md)."""
+    normaliser: Literal["grpo", "dapo", "dr_grpo"] | None = None
+    """What a token weighs: ``grpo`` (mean over each trajectory), ``dapo`` (mean over all tokens) or ``dr_grpo``
+    (constant budget); None: the loss's own."""
     advantage: str = "grpo"
-    """``grpo`` (centred and scaled by the group's deviation) or ``dr_grpo`` (centred only)."""
+    """``grpo``, ``dr_grpo``, ``rloo``, ``batch_std``, ``reinforce_pp``, ``gigpo``, an entry point of group
+    mmrl.advantages, or a function of your own: ``path/file.py:function``.  See [algorithms.md](algorithms.md)."""
     turn_discount: float = Field(default=1.0, gt=0, le=1)
-    """1: every turn shares its trajectory's advantage; less: a turn's own discounted return-to-go, in its group."""
+    """1: every turn shares its trajectory's advantage; less: a turn's own discounted return-to-go, in its group.  With
+    ``advantage: gigpo`` the discount of a step's return; the paper's is 0.95."""
     turn_baseline: Literal["group", "state"] = "group"
     """What a turn's return-to-go is compared with: all turns of its group, or the turns of its group that stood in the
     same state (for environments that report ``state_key``)."""
+    token_discount: float = Field(default=1.0, gt=0, le=1)
+    """Discount of the return from one sampled token to the next, for ``advantage: reinforce_pp``."""
+    gigpo_omega: float = Field(default=1.0, ge=0)
+    """Weight of the step's part of the advantage, for ``advantage: gigpo``."""
     epsilon: float = Field(default=0.2, gt=0)
-    """Lower clip of the ratio: 1 - epsilon."""
+    """Lower clip of the ratio: 1 - epsilon; ``gspo`` wants far less (3e-4 in its paper)."""
     epsilon_high: float | None = Field(default=0.28, gt=0)
-    """Upper clip of the ratio: 1 + epsilon_high; None: as epsilon."""
+    """Upper clip of the ratio: 1 + epsilon_high; None: as epsilon; ``gspo`` wants far less (4e-4 in its paper)."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Where the advantage A is negative, the clipped losses are at most -dual_clip * A (3 is usual); None: no such
+    bound."""
     kl_coef: float = Field(default=0.0, ge=0)
     """Weight of the KL term to the reference policy; 0 loads no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """Estimator of that term."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    """Weight of the entropy bonus: the loss loses this times the entropy at each sampled token."""
+    entropy_target: float | None = Field(default=None, gt=0)
+    """The bonus acts only in steps before which the mean entropy (metric ``entropy``) was below this; None: always."""
+    importance_correction: Literal["token", "icepop", "geometric", "none"] = "token"
+    """Correction for a sampler mu unlike the learner, by w = pi_old/mu: ``token`` (w, capped), ``icepop`` (w inside
+    importance_range, 0 outside), ``geometric`` (capped w in rows whose geometric mean is inside, 0 in others) or
+    ``none``."""
     importance_cap: float = Field(default=2.0, gt=0)
-    """Cap of the token weight pi_old/mu that corrects for a sampler unlike the learner."""
+    """Cap of w, for ``token`` and ``geometric``."""
+    importance_range: tuple[float, float] = (0.5, 5.0)
+    """Lowest and highest w that is kept, for ``icepop`` and ``geometric``."""
     lora: LoraArgs | None = None
     """Train a LoRA adapter; None trains all weights."""
     freeze_vision: bool = True
@@ -139,6 +162,13 @@ class TrainingArgs(Section):
     """Ask for sampling with vLLM.  There is no vLLM sampler yet: the run says so and samples with Hugging Face."""
     vllm_config: dict[str, Any] = {}
     """The engine's own arguments; unused until there is a vLLM sampler."""
+
+    @field_validator("importance_range")
+    @classmethod
+    def _around_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < 1 < value[1]:
+            raise ValueError(f"the lowest w ({value[0]:g}) must be in [0, 1) and the highest ({value[1]:g}) above 1")
+        return value
 
 
 class RolloutConfig(Section):

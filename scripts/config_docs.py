@@ -117,6 +117,8 @@ def default_words(field: FieldInfo) -> str:
         return "its own"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
     return "`null`" if value is None else f"`{value}`"
 
 

@@ -1,7 +1,7 @@
-"""Advantages: how much better a trajectory was than its group.  Pure functions, one formula each.
+"""Advantages: how much better a trajectory, a turn or a token was than others.  Pure functions, one formula each.
 
-Statistics are per trajectory.  Invalid trajectories are left out of them and get 0; a group with a single
-valid trajectory gets 0 everywhere.
+Statistics are per trajectory, unless a formula says otherwise.  Invalid trajectories are left out of them and get 0;
+where a formula compares within groups, a group with a single valid trajectory gets 0 everywhere.
 """
 
 from __future__ import annotations
@@ -10,10 +10,15 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Estimator = Callable[[Float[Tensor, " group"], Bool[Tensor, " group"]], Float[Tensor, " group"]]
+"""Compares the rewards of one group: ``(rewards, valid) -> advantages``."""
+BatchEstimator = Callable[
+    [Float[Tensor, " batch"], Bool[Tensor, " batch"], Int[Tensor, " batch"]], Float[Tensor, " batch"]
+]
+"""Compares the rewards of a batch: ``(rewards, valid, number of the group) -> advantages``."""
 EPS = 1e-4
 
 
@@ -31,8 +36,39 @@ def grpo(rewards: Float[Tensor, " group"], valid: Bool[Tensor, " group"]) -> Flo
     return dr_grpo(rewards, valid) / (rewards[valid].std(correction=1) + EPS)
 
 
+def rloo(rewards: Float[Tensor, " group"], valid: Bool[Tensor, " group"]) -> Float[Tensor, " group"]:
+    """``G / (G - 1) * (R - mean)`` over G valid ones: the reward less the mean of the others' (RLOO, 2402.14740)."""
+    size = int(valid.sum())
+    return dr_grpo(rewards, valid) * (size / max(size - 1, 1))
+
+
+def in_groups(estimator: Estimator) -> BatchEstimator:
+    """The estimator of a batch that compares each group by itself."""
+
+    def compare(rewards: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"],
+                group: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        out = torch.zeros_like(rewards)
+        for g in group.unique():
+            rows = group == g
+            out[rows] = estimator(rewards[rows], valid[rows]).to(out.dtype)
+        return out
+
+    return compare
+
+
+def batch_std(rewards: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"],
+              group: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """``(R - mean of the group) / (std of the batch + 1e-4)`` with Bessel's correction (Lite PPO, 2508.08221).
+
+    All groups share one scale, so that a group of almost equal rewards is not blown up.
+    """
+    if valid.sum() < 2:
+        return torch.zeros_like(rewards)
+    return in_groups(dr_grpo)(rewards, valid, group) / (rewards[valid].std(correction=1) + EPS)
+
+
 def by_turn(rewards: Sequence[Sequence[float]], valid: Sequence[bool], discount: float,
-            estimator: Estimator = grpo) -> list[list[float]]:
+            estimator: BatchEstimator | None = None, group: Sequence[int] | None = None) -> list[list[float]]:
     """Turn-level credit: discounted return-to-go, compared over all turns of the group.
 
     ``G_t = sum_{k >= t} discount^(k - t) r_k``, and ``A_t`` is ``estimator`` over the turns of all valid trajectories,
@@ -43,14 +79,44 @@ def by_turn(rewards: Sequence[Sequence[float]], valid: Sequence[bool], discount:
         rewards: the reward of each turn of each trajectory.
         valid: whether a trajectory counts.
         discount: in (0, 1].
-        estimator: compares the turns: ``grpo`` centres and scales, ``dr_grpo`` centres.
+        estimator: compares the turns; None: ``grpo`` in each group.
+        group: number of each trajectory's group; None: all are one.
     """
-    if sum(valid) < 2:
-        return [[0.0] * len(row) for row in rewards]
-    flat = torch.tensor([g for row in rewards for g in returns_to_go(row, discount)], dtype=torch.float64)
-    counts = torch.tensor([ok for row, ok in zip(rewards, valid, strict=True) for _ in row], dtype=torch.bool)
-    advantages = iter(estimator(flat, counts).tolist())
-    return [[next(advantages) for _ in row] for row in rewards]
+    groups = [0] * len(rewards) if group is None else list(group)
+    learns = [ok and sum(v for v, h in zip(valid, groups, strict=True) if h == g) > 1
+              for ok, g in zip(valid, groups, strict=True)]  # fmt: skip
+    returns = [returns_to_go(row, discount) for row in rewards]
+    flat = torch.tensor([g for row in returns for g in row], dtype=torch.float64)
+    counts = torch.tensor([ok for row, ok in zip(rewards, learns, strict=True) for _ in row], dtype=torch.bool)
+    numbers = torch.tensor([g for row, g in zip(rewards, groups, strict=True) for _ in row], dtype=torch.long)
+    return _rows((estimator or in_groups(grpo))(flat, counts, numbers), rewards)
+
+
+def reinforce_pp(rewards: Sequence[Sequence[float]], tokens: Sequence[Sequence[int]], valid: Sequence[bool],
+                 discount: float) -> list[list[float]]:
+    """Token-level credit without groups: discounted return, whitened over the batch (REINFORCE++, 2501.03262).
+
+    A turn's reward falls on its last sampled token; ``G_t = r_t + discount * G_{t+1}`` over the sampled tokens of a
+    trajectory, so that what the environment said in between neither discounts the return nor cuts it off.
+    ``A_t = (G_t - mean) / (std + 1e-4)`` over the sampled tokens of all valid trajectories, with Bessel's correction.
+
+    The paper takes a KL estimate (k1) off each token's reward.  Here the reward is free of KL: ``kl_coef`` adds it to
+    the loss, where ``kl_estimator: k2`` has the gradient of each token's own KL(pi||ref), without that of later ones.
+
+    Args:
+        rewards: the reward of each turn of each trajectory.
+        tokens: how many tokens were sampled in each of those turns.
+        valid: whether a trajectory counts; the others get 0.
+        discount: a token, in (0, 1].
+    """
+    spread = [
+        [r for reward, n in zip(row, counts, strict=True) for r in [*[0.0] * (n - 1), reward]]
+        for row, counts in zip(rewards, tokens, strict=True)
+    ]
+    returns = [returns_to_go(row, discount) for row in spread]
+    flat = torch.tensor([g for row in returns for g in row], dtype=torch.float64)
+    counts = torch.tensor([ok for row, ok in zip(returns, valid, strict=True) for _ in row], dtype=torch.bool)
+    return _rows(grpo(flat, counts), returns)
 
 
 def by_state(rewards: Sequence[Sequence[float]], states: Sequence[Sequence[str]], valid: Sequence[bool],
@@ -78,6 +144,26 @@ def by_state(rewards: Sequence[Sequence[float]], states: Sequence[Sequence[str]]
         [g - means[key] if ok else 0.0 for key, g in zip(keys, row, strict=True)]
         for keys, row, ok in zip(states, returns, valid, strict=True)
     ]
+
+
+def gigpo(rewards: Sequence[float], turns: Sequence[Sequence[float]], states: Sequence[Sequence[str]],
+          valid: Sequence[bool], discount: float, omega: float) -> list[list[float]]:
+    """Episode and step credit of one group: ``A_t = A_episode + omega * A_step,t`` (GiGPO, 2505.10978).
+
+    ``A_episode = R - mean`` and ``A_step`` is :func:`by_state`: both centred and not scaled, the paper's variant
+    without the deviation.  An invalid trajectory gets 0.
+
+    Args:
+        rewards: of each trajectory.
+        turns: the reward of each turn of each trajectory.
+        states: the key of the state in which each turn spoke.
+        valid: whether a trajectory counts.
+        discount: a turn, in (0, 1]; the paper's is 0.95.
+        omega: weight of the step's part; the paper's is 1.
+    """
+    episode = dr_grpo(torch.tensor(rewards, dtype=torch.float64), torch.tensor(valid)).tolist()
+    steps = by_state(turns, states, valid, discount)
+    return [[a + omega * step for step in row] for a, row in zip(episode, steps, strict=True)]
 
 
 def returns_to_go(rewards: Sequence[float], discount: float) -> list[float]:
@@ -114,4 +200,11 @@ def gdpo(scores: Float[Tensor, "batch plugins"], applies: Bool[Tensor, "batch pl
     return grpo(total, learns)
 
 
-ESTIMATORS: dict[str, Estimator] = {"grpo": grpo, "dr_grpo": dr_grpo}
+ESTIMATORS: dict[str, Estimator] = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}
+"""Those that compare one group."""
+
+
+def _rows(flat: Float[Tensor, " values"], like: Sequence[Sequence[float]]) -> list[list[float]]:
+    """``flat`` cut into rows as long as those of ``like``."""
+    values = iter(flat.tolist())
+    return [[next(values) for _ in row] for row in like]

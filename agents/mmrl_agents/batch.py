@@ -8,7 +8,8 @@ extend each other is a segment, so that one trajectory may train as several.  A 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -31,6 +32,7 @@ class Segment:
         turn: index of the turn that each sampled id belongs to; -1 elsewhere.
         trajectory: index of the trajectory in its batch.
         images: those that stand among the ids, in order.
+        before: how many ids of the trajectory were sampled in its earlier segments.
     """
 
     ids: tuple[int, ...]
@@ -39,11 +41,18 @@ class Segment:
     turn: tuple[int, ...]
     trajectory: int
     images: tuple[Image, ...] = ()
+    before: int = 0
 
     @property
     def sampled(self) -> int:
         """How many ids were sampled."""
         return sum(self.mask)
+
+    @property
+    def token(self) -> tuple[int, ...]:
+        """Index of each sampled id among those of its trajectory; -1 elsewhere."""
+        count = itertools.count(self.before)
+        return tuple(next(count) if sampled else -1 for sampled in self.mask)
 
 
 def segments_of(trajectory: Trajectory, index: int) -> list[Segment]:
@@ -58,13 +67,15 @@ def segments_of(trajectory: Trajectory, index: int) -> list[Segment]:
     mu: list[float] = []
     turns: list[int] = []
     images: tuple[Image, ...] = ()
+    before = 0
     for n, turn in enumerate(trajectory.turns):
         if not turn.token_ids or len(turn.token_ids) != len(turn.logprobs):
             raise ValueError(f"trajectory {trajectory.id}, turn {n}: {len(turn.token_ids)} sampled ids but "
                              f"{len(turn.logprobs)} log-probabilities")  # fmt: skip
         # Two images may be the same ids, so these alone do not tell whether this prompt goes on from the last.
         if list(turn.prompt_ids[: len(ids)]) != ids or turn.images[: len(images)] != images:
-            segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index, images))
+            segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index, images, before))
+            before += sum(mask)
             ids, mask, mu, turns = [], [], [], []
         images = turn.images
         prompt = turn.prompt_ids[len(ids) :]
@@ -72,7 +83,7 @@ def segments_of(trajectory: Trajectory, index: int) -> list[Segment]:
         mask += [False] * len(prompt) + [True] * len(turn.token_ids)
         mu += [0.0] * len(prompt) + list(turn.logprobs)
         turns += [-1] * len(prompt) + [n] * len(turn.token_ids)
-    segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index, images))
+    segments.append(Segment(tuple(ids), tuple(mask), tuple(mu), tuple(turns), index, images, before))
     return [s for s in segments if s.ids]
 
 
@@ -136,20 +147,41 @@ def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories
     )
 
 
-def with_turns(
-    batch: MicroBatch, segments: Sequence[Segment], table: Float[Tensor, "trajectories turns"]
-) -> MicroBatch:
-    """The batch with the advantage of each token's own turn.
+@dataclass(frozen=True)
+class Finer:
+    """Advantages finer than a trajectory's.
+
+    Attributes:
+        table: an advantage for each place of each trajectory; rows are padded with 0.
+        place: the place of each id of a segment: :func:`turn_of` or :func:`token_of`.
+    """
+
+    table: Float[Tensor, "trajectories places"]
+    place: Callable[[Segment], tuple[int, ...]]
+
+
+def turn_of(segment: Segment) -> tuple[int, ...]:
+    """The turn of each id."""
+    return segment.turn
+
+
+def token_of(segment: Segment) -> tuple[int, ...]:
+    """The index of each sampled id in its trajectory."""
+    return segment.token
+
+
+def finer(batch: MicroBatch, segments: Sequence[Segment], advantages: Finer) -> MicroBatch:
+    """The batch with the advantage of each token's own place.
 
     Args:
         batch: collated from ``segments``.
         segments: its rows.
-        table: the advantage of each turn of each trajectory.
+        advantages: of the places.
     """
     width = batch.ids.shape[1]
-    turn = torch.tensor([[*s.turn[1:], *[-1] * (width - len(s.turn))] for s in segments]).clamp(min=0)
+    place = torch.tensor([[*advantages.place(s)[1:], *[-1] * (width - len(s.ids))] for s in segments]).clamp(min=0)
     rows = torch.tensor([s.trajectory for s in segments])[:, None]
-    return dataclasses.replace(batch, advantage=table[rows, turn].to(batch.mu.dtype))
+    return dataclasses.replace(batch, advantage=advantages.table[rows, place].to(batch.mu.dtype))
 
 
 def micro_batches(segments: Sequence[Segment], rows: int, tokens: int) -> Iterator[list[Segment]]:

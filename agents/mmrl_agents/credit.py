@@ -1,20 +1,33 @@
-"""From rewards to credit: which advantage each trajectory, and each of its turns, learns with.
+"""From rewards to credit: which advantage each trajectory, turn or token learns with.
 
-Comes in: scored trajectories, group after group.  Goes out: an advantage for each valid trajectory and, with
-turn-level credit, one for each of its turns.
+Comes in: scored trajectories, group after group.  Goes out: an advantage for each valid trajectory and, with finer
+credit, one for each of its turns or sampled tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from mmrl.config import Config
+from mmrl.config import Config, TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.registry import Registry
 from mmrl.trajectory import Trajectory
-from mmrl_agents.advantage import ESTIMATORS, by_state, by_turn, gdpo
+from mmrl_agents.advantage import (
+    ESTIMATORS,
+    BatchEstimator,
+    Estimator,
+    batch_std,
+    by_state,
+    by_turn,
+    gdpo,
+    gigpo,
+    in_groups,
+    reinforce_pp,
+)
+from mmrl_agents.own_function import own_function
 
 
 @dataclass(frozen=True)
@@ -24,33 +37,57 @@ class Credit:
     Attributes:
         advantages: of each trajectory; None for invalid ones.
         turns: of each turn of each valid trajectory, in order; None if every turn shares its trajectory's.
+        tokens: of each sampled token of each valid trajectory, in order; None if a turn's tokens share theirs.
     """
 
     advantages: list[float | None]
     turns: list[list[float]] | None
+    tokens: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way from rewards to credit.
+
+    Attributes:
+        assign: the credit of a batch whose groups are runs of so many trajectories.
+        keys: the ``training_args`` that it reads, of those that only some methods read.
+        groups: it compares the trajectories of a group, and so needs two at least.
+        states: it compares turns in the same state, and so needs environments that report ``state_key``.
+    """
+
+    assign: Callable[[Sequence[Trajectory], int, TrainingArgs], Credit]
+    keys: tuple[str, ...]
+    groups: bool = True
+    states: bool = False
 
 
 def credit(trajectories: Sequence[Trajectory], size: int, config: Config) -> Credit:
     """The advantages of a batch; groups are runs of ``size`` trajectories."""
-    args = config.training_args
     if config.rewards.normalise == "normalise_then_sum":
         return Credit(decoupled(trajectories, size), None)
-    advantages = grouped(trajectories, size, args.advantage)
-    if args.turn_baseline == "state":
-        return Credit(advantages, state_level(trajectories, size, args.turn_discount))
-    turns = None if args.turn_discount == 1 else turn_level(trajectories, size, args.turn_discount, args.advantage)
-    return Credit(advantages, turns)
+    return find_method(config.training_args.advantage).assign(trajectories, size, config.training_args)
 
 
-def grouped(trajectories: Sequence[Trajectory], size: int, name: str) -> list[float | None]:
-    """Compare rewards in each group with the estimator ``name``."""
-    out: list[float | None] = []
-    for group in _groups(trajectories, size):
-        valid = torch.tensor([t.valid for t in group])
-        rewards = torch.tensor([t.record.value if t.valid and t.record else 0.0 for t in group], dtype=torch.float64)
-        values = ESTIMATORS[name](rewards, valid).tolist()
-        out += [v if t.valid else None for t, v in zip(group, values, strict=True)]
-    return out
+def compared(estimator: BatchEstimator) -> Method:
+    """Compare rewards by ``estimator``; the returns-to-go of turns too, if they have credit of their own."""
+
+    def assign(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs) -> Credit:
+        advantages = grouped(trajectories, size, estimator)
+        if args.turn_baseline == "state":
+            return Credit(advantages, state_level(trajectories, size, args.turn_discount))
+        turns = None if args.turn_discount == 1 else turn_level(trajectories, size, args.turn_discount, estimator)
+        return Credit(advantages, turns)
+
+    return Method(assign, ("turn_discount", "turn_baseline"))
+
+
+def grouped(trajectories: Sequence[Trajectory], size: int, estimator: BatchEstimator) -> list[float | None]:
+    """Compare the rewards of trajectories."""
+    valid = torch.tensor([t.valid for t in trajectories])
+    values = estimator(torch.tensor(_rewards(trajectories), dtype=torch.float64), valid,
+                       torch.tensor(_numbers(trajectories, size)))  # fmt: skip
+    return [v if t.valid else None for t, v in zip(trajectories, values.tolist(), strict=True)]
 
 
 def decoupled(trajectories: Sequence[Trajectory], size: int) -> list[float | None]:
@@ -69,14 +106,12 @@ def decoupled(trajectories: Sequence[Trajectory], size: int) -> list[float | Non
     return [v if t.valid else None for t, v in zip(trajectories, values.tolist(), strict=True)]
 
 
-def turn_level(trajectories: Sequence[Trajectory], size: int, discount: float, name: str) -> list[list[float]]:
-    """The advantage of each turn of each valid trajectory: discounted return-to-go, compared in its group."""
-    out: list[list[float]] = []
-    for group in _groups(trajectories, size):
-        valid = [t.valid for t in group]
-        rows = by_turn([turn_rewards(t) for t in group], valid, discount, ESTIMATORS[name])
-        out += [row for row, ok in zip(rows, valid, strict=True) if ok]
-    return out
+def turn_level(trajectories: Sequence[Trajectory], size: int, discount: float,
+               estimator: BatchEstimator) -> list[list[float]]:
+    """The advantage of each turn of each valid trajectory: discounted return-to-go, compared."""
+    valid = [t.valid for t in trajectories]
+    rows = by_turn([turn_rewards(t) for t in trajectories], valid, discount, estimator, _numbers(trajectories, size))
+    return [row for row, ok in zip(rows, valid, strict=True) if ok]
 
 
 def state_level(trajectories: Sequence[Trajectory], size: int, discount: float) -> list[list[float]]:
@@ -88,18 +123,80 @@ def state_level(trajectories: Sequence[Trajectory], size: int, discount: float) 
     out: list[list[float]] = []
     for group in _groups(trajectories, size):
         valid = [t.valid for t in group]
-        rows = by_state([turn_rewards(t) for t in group], [_states(t) for t in group], valid, discount)
+        states = [_states(t, "turn_baseline", "state", "group") for t in group]
+        rows = by_state([turn_rewards(t) for t in group], states, valid, discount)
         out += [row for row, ok in zip(rows, valid, strict=True) if ok]
     return out
 
 
-def _states(trajectory: Trajectory) -> list[str]:
+def episode_and_step(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs) -> Credit:
+    """GiGPO's credit for each turn; a trajectory's own is its episode's part.
+
+    Raises:
+        BadInput: if an environment says nothing of its state.
+    """
+    out: list[list[float]] = []
+    for group in _groups(trajectories, size):
+        valid = [t.valid for t in group]
+        states = [_states(t, "advantage", "gigpo", "grpo") for t in group]
+        rows = gigpo(_rewards(group), [turn_rewards(t) for t in group], states, valid, args.turn_discount,
+                     args.gigpo_omega)  # fmt: skip
+        out += [row for row, ok in zip(rows, valid, strict=True) if ok]
+    return Credit(grouped(trajectories, size, in_groups(ESTIMATORS["dr_grpo"])), out)
+
+
+def whitened(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs) -> Credit:
+    """REINFORCE++'s credit for each sampled token; a trajectory's own is their mean."""
+    valid = [t.valid for t in trajectories]
+    lengths = [[len(turn.token_ids) for turn in t.turns] for t in trajectories]
+    rows = reinforce_pp([turn_rewards(t) for t in trajectories], lengths, valid, args.token_discount)
+    means = [sum(row) / max(len(row), 1) if ok else None for row, ok in zip(rows, valid, strict=True)]
+    return Credit(means, None, [row for row, ok in zip(rows, valid, strict=True) if ok])
+
+
+METHODS: dict[str, Method] = {
+    **{name: compared(in_groups(estimator)) for name, estimator in ESTIMATORS.items()},
+    "batch_std": compared(batch_std),
+    "reinforce_pp": Method(whitened, ("token_discount",), groups=False),
+    "gigpo": Method(episode_and_step, ("turn_discount", "gigpo_omega"), states=True),
+}
+"""By ``training_args.advantage``."""
+
+REGISTRY = Registry("advantage", "mmrl.advantages", dict(METHODS))
+
+
+def find_method(ref: str, where: str = "") -> Method:
+    """The method that ``ref`` names.
+
+    Args:
+        ref: one of :data:`METHODS`, an entry point of group ``mmrl.advantages``, ``module:function`` or
+            ``path/file.py:function``; a function compares the rewards of one group, as those of
+            :mod:`mmrl_agents.advantage` do.
+        where: the place of the reference, for errors.
+
+    Raises:
+        BadInput: if there is no such advantage, or the function is no estimator.
+    """
+    found = REGISTRY.get(ref, where)
+    return found if isinstance(found, Method) else compared(in_groups(_estimator(found, ref, where)))
+
+
+def _estimator(found: object, ref: str, where: str) -> Estimator:
+    probe = (torch.tensor([0.0, 1.0, 0.0, 3.0], dtype=torch.float64), torch.tensor([True, True, False, True]))
+    what = f"{where}: " * bool(where) + f"advantage '{ref}'"
+    return own_function(found, what, ("rewards", "valid"), probe, "the advantage of each trajectory of a group")
+
+
+def no_states(env_id: str, key: str, value: str, instead: str) -> BadInput:
+    """The error of an environment that says nothing of its state, where credit goes by state."""
+    return BadInput(f"training_args.{key} is '{value}', but {env_id} reports no state_key; take '{instead}'")
+
+
+def _states(trajectory: Trajectory, key: str, value: str, instead: str) -> list[str]:
     if not trajectory.valid:
         return [""] * len(trajectory.turns)
-    for turn in trajectory.turns:
-        if "state_key" not in turn.info:
-            raise BadInput(f"training_args.turn_baseline is 'state', but {trajectory.env_id} reports no state_key; "
-                           "take 'group'")  # fmt: skip
+    if any("state_key" not in turn.info for turn in trajectory.turns):
+        raise no_states(trajectory.env_id, key, value, instead)
     return [str(turn.info["state_key"]) for turn in trajectory.turns]
 
 
@@ -109,6 +206,15 @@ def turn_rewards(trajectory: Trajectory) -> list[float]:
     if not trajectory.valid or record is None:
         return [0.0] * n
     return list(record.turns) if record.turns is not None else [*[0.0] * (n - 1), record.value]
+
+
+def _rewards(trajectories: Sequence[Trajectory]) -> list[float]:
+    return [t.record.value if t.valid and t.record else 0.0 for t in trajectories]
+
+
+def _numbers(trajectories: Sequence[Trajectory], size: int) -> list[int]:
+    """The number of each trajectory's group."""
+    return [i // size for i in range(len(trajectories))]
 
 
 def _groups(trajectories: Sequence[Trajectory], size: int) -> list[Sequence[Trajectory]]:

@@ -5,7 +5,8 @@ Comes in: trajectories with advantages (or segments to imitate).  Goes out: upda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,10 +16,25 @@ from torch import Tensor
 
 from mmrl.config import TrainingArgs
 from mmrl.trajectory import Trajectory
-from mmrl_agents.batch import MicroBatch, Segment, collate, micro_batches, segments_of, token_counts, with_turns
+from mmrl_agents.batch import (
+    Finer,
+    MicroBatch,
+    Segment,
+    collate,
+    finer,
+    micro_batches,
+    segments_of,
+    token_counts,
+    token_of,
+    turn_of,
+)
+from mmrl_agents.correction import CORRECTIONS, Bounds
 from mmrl_agents.logprobs import Scorer
-from mmrl_agents.loss import KL, NORMALISERS, LossStats, LossTerms, policy_loss, sft_loss
+from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss
+from mmrl_agents.loss_type import find_loss
+from mmrl_agents.normaliser import NORMALISERS
 from mmrl_agents.reference import Reference
+from mmrl_agents.surrogate import Clip
 from mmrl_agents.vision import Vision
 
 
@@ -40,7 +56,7 @@ class Learner:
         temperature: the sampler's.
         total_steps: length of the learning-rate schedule, in optimiser steps.
         reference: for the KL term; None if ``kl_coef`` is 0.
-        budget: token budget of one trajectory, for the ``dr_grpo`` normaliser.
+        budget: token budget of one trajectory, for the constant normaliser.
         vision: how the model sees, if it does; shared with the sampler, so that a frozen tower runs once a step.
     """
 
@@ -54,13 +70,8 @@ class Learner:
         self._reference_scorer: Scorer | None = None
         self.scorer = Scorer(model, temperature, vision)
         self.temperature = temperature
-        self.terms = LossTerms(
-            args.epsilon,
-            args.epsilon if args.epsilon_high is None else args.epsilon_high,
-            args.importance_cap,
-            args.kl_coef,
-            KL[args.kl_estimator],
-        )
+        self.terms = terms_of(args)
+        self.entropy: float | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
@@ -69,30 +80,35 @@ class Learner:
         self.scheduler = _scheduler(self.optimizer, args, total_steps)
 
     def update(self, trajectories: Sequence[Trajectory], advantages: Sequence[float],
-               by_turn: Sequence[Sequence[float]] | None = None) -> dict[str, float]:
+               by_turn: Sequence[Sequence[float]] | None = None,
+               by_token: Sequence[Sequence[float]] | None = None) -> dict[str, float]:
         """Learn from a batch: ``num_iterations`` optimiser steps.
 
         Args:
             trajectories: valid ones only.
             advantages: one each.
             by_turn: instead, one for each turn of each trajectory.
+            by_token: instead, one for each sampled id of each trajectory.
 
         Returns:
-            Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage and no KL pulls.
+            Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage and neither KL nor entropy pulls.
 
         Raises:
             ValueError: naming the trajectory whose ids and log-probabilities do not match.
         """
         segments = [s for i, t in enumerate(trajectories) for s in segments_of(t, i)]
         advantage = torch.tensor(advantages, dtype=torch.float64)
-        table = torch.tensor([[a] for a in advantages] if by_turn is None else _padded(by_turn), dtype=torch.float64)
-        if not segments or (not table.any() and self.terms.kl_coef == 0):
+        fine = _finer(by_turn, turn_of) or _finer(by_token, token_of)
+        table = advantage[:, None] if fine is None else fine.table
+        terms = dataclasses.replace(self.terms, entropy_coef=self._entropy_coef())
+        pulled = terms.kl_coef > 0 or terms.entropy_coef > 0
+        if not segments or (not table.any() and not pulled):
             return {"update/skipped": 1.0}
-        weight = NORMALISERS[self.args.loss_type](token_counts(segments, len(trajectories)), self.budget)
-        if self.terms.kl_coef == 0:  # without a KL term these add exactly 0
+        weight = terms.loss.normaliser(token_counts(segments, len(trajectories)), self.budget)
+        if not pulled:  # then these add exactly 0
             segments = [s for s in segments if table[s.trajectory].any()]
         parts = [
-            self._collate(chunk, advantage, weight, None if by_turn is None else table)
+            self._collate(chunk, advantage, weight, fine)
             for chunk in micro_batches(
                 segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
             )
@@ -100,12 +116,19 @@ class Learner:
         prepared = [self._prepare(part) for part in parts]
         metrics: dict[str, float] = {}
         for _ in range(self.args.num_iterations):
-            metrics = self._policy_step(prepared)
+            metrics = self._policy_step(prepared, terms)
+        self.entropy = metrics["entropy"]
         return metrics
 
-    def _collate(self, chunk: Sequence[Segment], advantage: Tensor, weight: Tensor, table: Tensor | None) -> MicroBatch:
+    def _entropy_coef(self) -> float:
+        """The weight of this update's entropy bonus: 0 unless entropy was below its target in the update before."""
+        target = self.args.entropy_target
+        on = target is None or (self.entropy is not None and self.entropy < target)
+        return self.args.entropy_coef if on else 0.0
+
+    def _collate(self, chunk: Sequence[Segment], advantage: Tensor, weight: Tensor, fine: Finer | None) -> MicroBatch:
         batch = collate(chunk, advantage, weight)
-        return (batch if table is None else with_turns(batch, chunk, table)).to(self.model.device)
+        return (batch if fine is None else finer(batch, chunk, fine)).to(self.model.device)
 
     @torch.no_grad()
     def _prepare(self, batch: MicroBatch) -> Prepared:
@@ -127,19 +150,19 @@ class Learner:
             self._reference_scorer = Scorer(model, self.temperature, vision)
         return self._reference_scorer(batch.ids, batch.mask, batch.images)[0]
 
-    def _policy_step(self, prepared: Sequence[Prepared]) -> dict[str, float]:
+    def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
         # Dropout stays off: log-probabilities of sampler, old policy and update must be of one function.
         _eval_mode(self.model)
         total, entropy, stats = 0.0, 0.0, list[LossStats]()
         for p in prepared:
             b = p.batch
-            logp, h = self.scorer(b.ids, b.mask, b.images)
+            logp, h = self.scorer.tokens(b.ids, b.mask, b.images, learn_entropy=terms.entropy_coef > 0)
             old = logp.detach() if p.old is None else p.old
-            loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, self.terms)
+            loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, terms, h)
             loss.backward()
             total += float(loss.detach())
-            entropy += float(h) * s.tokens
+            entropy += float(h.detach()[b.mask].mean()) * s.tokens
             stats.append(s)
         out = {"loss": total, **self._step(), **_summary(stats)}
         out["entropy"] = entropy / max(sum(s.tokens for s in stats), 1)
@@ -175,13 +198,33 @@ class Learner:
         return {"grad_norm": float(norm), "learning_rate": float(rate), "update/not_finite": float(not finite)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser and schedule, for a checkpoint."""
-        return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        """Optimiser, schedule and the last update's entropy, for a checkpoint."""
+        return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
+                "entropy": self.entropy}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.entropy = state["entropy"]
+
+
+def terms_of(args: TrainingArgs) -> LossTerms:
+    """The terms of the loss that a configuration asks for.
+
+    Raises:
+        BadInput: if its ``loss_type`` names no loss.
+    """
+    low, high = args.importance_range
+    return LossTerms(
+        loss=find_loss(args.loss_type, args.normaliser),
+        clip=Clip(args.epsilon, args.epsilon if args.epsilon_high is None else args.epsilon_high, args.dual_clip),
+        correction=CORRECTIONS[args.importance_correction],
+        bounds=Bounds(args.importance_cap, low, high),
+        kl_coef=args.kl_coef,
+        kl=KL[args.kl_estimator],
+        entropy_coef=args.entropy_coef,
+    )
 
 
 def _eval_mode(model: Any) -> None:
@@ -194,9 +237,12 @@ def _eval_mode(model: Any) -> None:
             module.training = module.gradient_checkpointing
 
 
-def _padded(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+def _finer(rows: Sequence[Sequence[float]] | None, place: Callable[[Segment], tuple[int, ...]]) -> Finer | None:
+    if rows is None:
+        return None
     width = max((len(r) for r in rows), default=0)
-    return [[*r, *[0.0] * (width - len(r))] for r in rows]
+    padded = [[*r, *[0.0] * (width - len(r))] for r in rows]
+    return Finer(torch.tensor(padded, dtype=torch.float64).reshape(len(rows), width), place)
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, args: TrainingArgs, total: int) -> Any:
@@ -216,5 +262,6 @@ def _summary(stats: Sequence[LossStats]) -> dict[str, float]:
         "kl": sums["kl"] / tokens,
         "mismatch_kl": sums["mismatch"] / tokens,
         "effective_sample": sums["weight"] ** 2 / (tokens * sums["weight_sq"]) if sums["weight_sq"] > 0 else 0.0,
+        "dropped_share": sums["dropped"] / tokens,
         "ratio_deviation": max(s.ratio for s in stats),
     }

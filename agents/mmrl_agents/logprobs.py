@@ -43,20 +43,35 @@ class Scorer:
             mask: which of ``ids[:, 1:]`` to score.
             images: of each row; empty if no row has any.
         """
-        first, place = distinct(ids, mask, images)
-        logp, spread = self._of_rows(ids[first], mask[first], [images[i] for i in first] if images else ())
-        # Rows that are the same (a group's equal answers) are computed once; each has its own part in the gradient.
-        logp, spread = logp[place], spread[place][mask]
+        logp, spread = self.tokens(ids, mask, images)
+        spread = spread[mask]
         return logp, spread.mean() if len(spread) else spread.new_zeros(())
 
+    def tokens(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
+               images: Sequence[Sequence[Image]] = (),
+               learn_entropy: bool = False) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
+        """Log-probabilities of ``ids[:, 1:]`` where ``mask``, and the entropies there; 0 elsewhere.
+
+        Args:
+            ids: rows, padded on the right.
+            mask: which of ``ids[:, 1:]`` to score.
+            images: of each row; empty if no row has any.
+            learn_entropy: give the entropies a gradient; it takes memory of the vocabulary's size a token.
+        """
+        first, place = distinct(ids, mask, images)
+        shown = [images[i] for i in first] if images else ()
+        logp, spread = self._of_rows(ids[first], mask[first], shown, learn_entropy)
+        # Rows that are the same (a group's equal answers) are computed once; each has its own part in the gradient.
+        return logp[place], spread[place]
+
     def _of_rows(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                 images: Sequence[Sequence[Image]]) -> tuple[Float[Tensor, "rows length-1"],
-                                                             Float[Tensor, "rows length-1"]]:
+                 images: Sequence[Sequence[Image]],
+                 learn_entropy: bool) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
         """Log-probabilities and entropies where ``mask``, 0 elsewhere."""
         logits = self.feed.allowed(self._logits(ids, mask, images)) / self.temperature
         logprobs = torch.log_softmax(logits, dim=-1)
         chosen = logprobs.gather(1, ids[:, 1:][mask][:, None])[:, 0]
-        with torch.no_grad():
+        with torch.set_grad_enabled(learn_entropy and torch.is_grad_enabled()):
             entropy = -(logprobs.exp() * logprobs).sum(-1)
         nothing = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
         return nothing.masked_scatter(mask, chosen), nothing.masked_scatter(mask, entropy)

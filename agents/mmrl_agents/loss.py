@@ -1,8 +1,9 @@
 """Policy losses: pure functions of log-probabilities, advantages and weights.
 
-Notation: rho = pi/pi_old, w = pi_old/mu with mu the sampler, d = log pi - log ref.  A loss is
-``sum over tokens of weight * (w * surrogate + kl_coef * kl)``.  The weights carry the normaliser and are
-computed over the whole optimiser step, so that cutting the step into micro-batches changes nothing.
+Notation: rho = pi/pi_old, w = pi_old/mu with mu the sampler, d = log pi - log ref, H = entropy.  A loss is
+``sum over tokens of weight * (c(w) * surrogate + kl_coef * kl - entropy_coef * H)``, with c the importance correction.
+The weights carry the normaliser and are computed over the whole optimiser step, so that cutting the step into
+micro-batches changes nothing.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from mmrl_agents.correction import Bounds, Correction
+from mmrl_agents.loss_type import Loss
+from mmrl_agents.surrogate import Clip
 
 Tokens = Float[Tensor, "rows seq"]
 Kl = Callable[[Tokens], Tokens]
-Normaliser = Callable[[Int[Tensor, " trajectories"], int], Float[Tensor, " trajectories"]]
-
-
-def clipped(rho: Tokens, advantage: Tokens, low: float, high: float) -> Tokens:
-    """``-min(rho A, clip(rho, 1 - low, 1 + high) A)`` (PPO 1707.06347; the higher upper clip is DAPO's, 2503.14476)."""
-    return -torch.minimum(rho * advantage, rho.clamp(1 - low, 1 + high) * advantage)
 
 
 def k1(d: Tokens) -> Tokens:
@@ -42,42 +41,27 @@ def k3(d: Tokens) -> Tokens:
 KL: dict[str, Kl] = {"k1": k1, "k2": k2, "k3": k3}
 
 
-def per_trajectory(tokens: Int[Tensor, " trajectories"], budget: int) -> Float[Tensor, " trajectories"]:
-    """Every trajectory weighs the same: ``1 / (N * its tokens)`` (DeepSeekMath)."""
-    return 1.0 / (len(tokens) * tokens.clamp(min=1).double())
-
-
-def per_token(tokens: Int[Tensor, " trajectories"], budget: int) -> Float[Tensor, " trajectories"]:
-    """Every token of the step weighs the same: ``1 / all tokens`` (DAPO)."""
-    return torch.full(tokens.shape, 1.0 / max(int(tokens.sum()), 1), dtype=torch.float64)
-
-
-def constant(tokens: Int[Tensor, " trajectories"], budget: int) -> Float[Tensor, " trajectories"]:
-    """``1 / (N * budget)`` with a fixed token budget a trajectory, whatever its length (Dr. GRPO, 2503.20783)."""
-    return torch.full(tokens.shape, 1.0 / (len(tokens) * budget), dtype=torch.float64)
-
-
-NORMALISERS: dict[str, Normaliser] = {"grpo": per_trajectory, "dapo": per_token, "dr_grpo": constant}
-"""By ``loss_type``."""
-
-
 @dataclass(frozen=True)
 class LossTerms:
     """What shapes the policy loss.
 
     Attributes:
-        low: lower clip: rho is at least 1 - low.
-        high: upper clip: rho is at most 1 + high.
-        cap: cap of the importance weight w.
+        loss: the surrogate, and the ratio that it clips.
+        clip: how far that ratio may go.
+        correction: from w to the weight of a token.
+        bounds: where it cuts.
         kl_coef: weight of the KL term; 0 needs no reference.
         kl: its estimator, from :data:`KL`.
+        entropy_coef: weight of the entropy bonus; 0 needs no entropy.
     """
 
-    low: float
-    high: float
-    cap: float
+    loss: Loss
+    clip: Clip
+    correction: Correction
+    bounds: Bounds
     kl_coef: float
     kl: Kl
+    entropy_coef: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,8 +73,9 @@ class LossStats:
         clipped: how many had a ratio outside the clip.
         kl: sum of the KL estimate (0 without a reference).
         mismatch: sum of ``w - log w - 1``, the sampler's divergence from the learner.
-        weight: sum of the capped w; ``weight_sq``: of its square (effective sample size).
-        ratio: largest distance of rho from 1.
+        weight: sum of the corrected w; ``weight_sq``: of its square (effective sample size).
+        dropped: how many the correction gave weight 0.
+        ratio: largest distance of the loss's ratio from 1.
     """
 
     tokens: int
@@ -99,48 +84,59 @@ class LossStats:
     mismatch: float
     weight: float
     weight_sq: float
+    dropped: float
     ratio: float
 
 
 def policy_loss(logp: Tokens, old: Tokens, mu: Tokens, ref: Tokens | None, advantage: Tokens, weight: Tokens,
-                mask: Bool[Tensor, "rows seq"], terms: LossTerms) -> tuple[Float[Tensor, ""], LossStats]:
-    """The clipped policy loss with importance correction and KL.
+                mask: Bool[Tensor, "rows seq"], terms: LossTerms,
+                entropy: Tokens | None = None) -> tuple[Float[Tensor, ""], LossStats]:
+    """The policy loss with importance correction, KL and entropy bonus.
 
     Args:
         logp: log-probabilities under the policy, with gradient; one a predicted token.
         old: the same under the policy before this batch's first update.
         mu: the same under the sampler.
         ref: the same under the reference, or None if ``kl_coef`` is 0.
-        advantage: of each token's trajectory.
+        advantage: of each token.
         weight: of each token (see the module's text).
         mask: True on sampled tokens; whatever stands elsewhere changes nothing.
-        terms: clips, cap and KL.
+        terms: surrogate, correction, KL and bonus.
+        entropy: of the policy at each token, with gradient; unused if ``entropy_coef`` is 0.
 
     Returns:
         The loss (a scalar with gradient) and sums for metrics.
     """
     logp, old, mu = (torch.where(mask, t, 0.0) for t in (logp, old, mu))
-    weight = torch.where(mask, weight, 0.0)
-    rho = torch.exp(logp - old.detach())
+    weight, advantage = torch.where(mask, weight, 0.0), torch.where(mask, advantage, 0.0)
     log_w = (old - mu).detach()
-    w = torch.exp(log_w)
-    token = w.clamp(max=terms.cap) * clipped(rho, torch.where(mask, advantage, 0.0), terms.low, terms.high)
+    corrected = terms.correction(log_w, mask, terms.bounds)
+    token = corrected * terms.loss.surrogate(logp, old, advantage, mask, terms.clip)
     divergence = torch.zeros_like(token)
     if ref is not None:
         divergence = terms.kl(logp - torch.where(mask, ref, 0.0).detach())
         token = token + terms.kl_coef * divergence
-    outside = mask & ((rho < 1 - terms.low) | (rho > 1 + terms.high))
-    capped = torch.where(mask, w.clamp(max=terms.cap), 0.0)
-    stats = LossStats(
+    if terms.entropy_coef > 0 and entropy is not None:
+        token = token - terms.entropy_coef * torch.where(mask, entropy, 0.0)
+    ratio = terms.loss.ratio(logp.detach(), old, mask)
+    stats = _stats(ratio, log_w, corrected, divergence.detach(), mask, terms.clip)
+    return (weight * token).sum(), stats
+
+
+def _stats(ratio: Tokens, log_w: Tokens, corrected: Tokens, divergence: Tokens, mask: Bool[Tensor, "rows seq"],
+           clip: Clip) -> LossStats:
+    outside = mask & ((ratio < 1 - clip.low) | (ratio > 1 + clip.high))
+    kept = torch.where(mask, corrected, 0.0)
+    return LossStats(
         tokens=int(mask.sum()),
         clipped=float(outside.sum()),
-        kl=float(torch.where(mask, divergence, 0.0).sum().detach()),
-        mismatch=float(torch.where(mask, w - log_w - 1, 0.0).sum()),
-        weight=float(capped.sum()),
-        weight_sq=float(capped.square().sum()),
-        ratio=float(torch.where(mask, (rho.detach() - 1).abs(), 0.0).max()) if mask.numel() else 0.0,
+        kl=float(torch.where(mask, divergence, 0.0).sum()),
+        mismatch=float(torch.where(mask, torch.exp(log_w) - log_w - 1, 0.0).sum()),
+        weight=float(kept.sum()),
+        weight_sq=float(kept.square().sum()),
+        dropped=float((mask & (corrected == 0)).sum()),
+        ratio=float(torch.where(mask, (ratio - 1).abs(), 0.0).max()) if mask.numel() else 0.0,
     )
-    return (weight * token).sum(), stats
 
 
 def sft_loss(logp: Tokens, weight: Tokens, mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:

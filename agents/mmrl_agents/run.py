@@ -13,24 +13,24 @@ import torch
 
 from mmrl.config import Config, LoraArgs, TrainingArgs
 from mmrl.config_load import LoadedConfig, dump_config
-from mmrl.errors import BadInput, unknown
+from mmrl.errors import BadInput
 from mmrl.report import Reporter
 from mmrl.run_state import newest
 from mmrl.store import RunStore
 from mmrl_agents import checkpoint
-from mmrl_agents.advantage import ESTIMATORS
 from mmrl_agents.checkpoint import Progress
+from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.decoder import base_of, language_parameters
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
-from mmrl_agents.loss import NORMALISERS
+from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
 from mmrl_agents.vision import Vision
 
 STEP_FILE = "mmrl_step.json"
 DR_GRPO_TURNS = 16
-"""Turns that the constant token budget of ``dr_grpo`` counts where ``rollout.max_turns`` is not set."""
+"""Turns that the constant token budget of the normaliser ``dr_grpo`` counts where ``rollout.max_turns`` is not set."""
 
 
 @dataclass
@@ -59,13 +59,30 @@ def check_names(loaded: LoadedConfig) -> None:
         BadInput: naming the key, its place and the nearest right name.
     """
     args = loaded.config.training_args
-    for key, value, known in (("loss_type", args.loss_type, NORMALISERS), ("advantage", args.advantage, ESTIMATORS)):
-        if value not in known:
-            raise unknown(key, value, known, loaded.where("training_args", key))
+    find_loss(args.loss_type, args.normaliser, loaded.where("training_args", "loss_type"))
+    check_credit(loaded)
     files = find_model(loaded.config.model_id, loaded.where("model_id"))
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
                        "set training_args.lora to go on training it")  # fmt: skip
+
+
+def check_credit(loaded: LoadedConfig) -> None:
+    """Check the advantage, and the keys that only some advantages read.
+
+    Raises:
+        BadInput: naming the key, its place and what would be right.
+    """
+    args = loaded.config.training_args
+    method = find_method(args.advantage, loaded.where("training_args", "advantage"))
+    if method.groups and args.num_generations < 2:
+        raise BadInput(f"{loaded.where('training_args', 'num_generations')}: advantage '{args.advantage}' compares the "
+                       "episodes of a task; num_generations must be 2 or more, not 1")  # fmt: skip
+    for key in dict.fromkeys(k for m in METHODS.values() for k in m.keys):
+        if key not in method.keys and getattr(args, key) != TrainingArgs.model_fields[key].default:
+            readers = ", ".join(name for name, m in METHODS.items() if key in m.keys)
+            raise BadInput(f"{loaded.where('training_args', key)}: advantage '{args.advantage}' does not read '{key}'; "
+                           f"leave it out, or take one that does: {readers}")  # fmt: skip
 
 
 def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps: int) -> Run:

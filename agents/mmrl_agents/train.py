@@ -23,7 +23,7 @@ from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
 from mmrl_agents.check_images import check_images
-from mmrl_agents.credit import credit
+from mmrl_agents.credit import credit, find_method, no_states
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.metrics import rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
@@ -82,14 +82,17 @@ class Grpo:
 
 
 def check_states(loaded: LoadedConfig) -> None:
-    """Refuse ``turn_baseline: state`` where an environment says nothing of its state."""
-    if loaded.config.training_args.turn_baseline != "state":
-        return
-    for i, config in enumerate(loaded.config.environments):
-        with closing(make(config.id, **config.kwargs)) as env:
-            if "state_key" not in env.reset(seed=config.seeds.start)[1]:
-                raise BadInput(f"{loaded.where('environments', i)}: training_args.turn_baseline is 'state', but "
-                               f"{config.id} reports no state_key; take 'group'")  # fmt: skip
+    """Refuse credit by state where an environment says nothing of its state."""
+    args = loaded.config.training_args
+    by_state = {
+        ("turn_baseline", "state", "group"): args.turn_baseline == "state",
+        ("advantage", args.advantage, "grpo"): find_method(args.advantage).states,
+    }
+    for words in (w for w, asked in by_state.items() if asked):
+        for i, config in enumerate(loaded.config.environments):
+            with closing(make(config.id, **config.kwargs)) as env:
+                if "state_key" not in env.reset(seed=config.seeds.start)[1]:
+                    raise BadInput(f"{loaded.where('environments', i)}: {no_states(config.id, *words)}")
 
 
 def finished(run: Run, steps: int) -> bool:
@@ -121,7 +124,7 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> d
     warn_of_failures(run, trajectories)
     earned = credit(trajectories, sizes.size, run.config)
     chosen = [(t, a) for t, a in zip(trajectories, earned.advantages, strict=True) if a is not None]
-    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], earned.turns)
+    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], earned.turns, earned.tokens)
     policy.updated(step)
     run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
     run.store.write_rollouts(step, trajectories, earned.advantages)

@@ -26,7 +26,11 @@ def test_every_section_is_frozen() -> None:
     ("section", "key", "value"),
     [
         (TrainingArgs, "learning_rate", 0.0),
-        (TrainingArgs, "num_generations", 1),
+        (TrainingArgs, "num_generations", 0),
+        (TrainingArgs, "dual_clip", 1.0),
+        (TrainingArgs, "importance_range", (2.0, 5.0)),
+        (TrainingArgs, "importance_correction", "tokne"),
+        (TrainingArgs, "entropy_coef", -0.1),
         (TrainingArgs, "kl_coef", -0.1),
         (TrainingArgs, "lr_scheduler_type", "linaer"),
         (EvalConfig, "temperature", -1.0),

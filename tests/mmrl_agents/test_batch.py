@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from learner_tools import trajectory, turn
 
 from mmrl.trajectory import Trajectory, Turn
-from mmrl_agents.batch import Segment, collate, micro_batches, segments_of, token_counts
+from mmrl_agents.batch import (
+    Finer,
+    Segment,
+    collate,
+    finer,
+    micro_batches,
+    segments_of,
+    token_counts,
+    token_of,
+    turn_of,
+)
 
 
 def test_a_whole_transcript_is_one_segment() -> None:
@@ -115,3 +125,21 @@ def test_every_sampled_id_is_learned_once_in_the_context_that_it_was_sampled_in(
         for n, u in enumerate(t.turns)
         for i in range(len(u.token_ids))
     ]
+
+
+@given(conversations())
+def test_sampled_ids_are_numbered_through_the_segments(t: Trajectory) -> None:
+    numbers = [n for s in segments_of(t, 0) for n, sampled in zip(s.token, s.mask, strict=True) if sampled]
+    assert numbers == list(range(sum(len(u.token_ids) for u in t.turns)))
+    assert all(n == -1 for s in segments_of(t, 0) for n, sampled in zip(s.token, s.mask, strict=True) if not sampled)
+
+
+def test_finer_advantages_go_to_their_places() -> None:
+    turns = [turn([5, 6], [7, 8]), turn([5, 6, 7, 8, 9], [3]), turn([2], [4, 5])]
+    parts = segments_of(trajectory("t", turns), 1)
+    flat = collate(parts, torch.zeros(2).double(), torch.ones(2).double())
+    table = torch.tensor([[9.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]]).double()
+    by_token = finer(flat, parts, Finer(table, token_of)).advantage
+    by_turn = finer(flat, parts, Finer(table, turn_of)).advantage
+    assert by_token[flat.mask].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert by_turn[flat.mask].tolist() == [1.0, 1.0, 2.0, 3.0, 3.0]

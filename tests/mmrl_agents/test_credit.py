@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from mmrl.errors import BadInput
 from mmrl.reward import RewardPlugin, RewardSuite
 from mmrl.score import RewardRecord, Score
 from mmrl.trajectory import Trajectory, Turn
-from mmrl_agents.advantage import gdpo, grpo
-from mmrl_agents.credit import credit, turn_rewards
+from mmrl_agents.advantage import batch_std, gdpo, grpo, reinforce_pp
+from mmrl_agents.credit import METHODS, credit, find_method, turn_rewards
 
 SIZE = 8
 
@@ -166,3 +167,100 @@ def test_shares_of_the_turns_reach_the_credit() -> None:
     u = dataclasses.replace(t, record=RewardRecord(0.0, True, {}, turns=(0.0, 0.0)))
     got = credit([t, u], 2, config(turn_discount=0.5, advantage="dr_grpo")).turns
     assert got == [[2.0, -2.0], [0.0, 0.0]]
+
+
+def rewarded(rewards: Sequence[float | None]) -> list[Trajectory]:
+    return [
+        dataclasses.replace(episode("x", "y", id=f"t{i}"), record=RewardRecord(r or 0.0, r is not None, {}))
+        for i, r in enumerate(rewards)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dr_grpo", [-1.0, 1.0, -2.0, 2.0]),
+        ("rloo", [-2.0, 2.0, -4.0, 4.0]),
+        ("grpo", [-1 / (2**0.5 + 1e-4), 1 / (2**0.5 + 1e-4), -2 / (8**0.5 + 1e-4), 2 / (8**0.5 + 1e-4)]),
+        # The batch's mean is 2, its deviations -2, 0, -1, 3.
+        ("batch_std", [a / ((14 / 3) ** 0.5 + 1e-4) for a in (-1.0, 1.0, -2.0, 2.0)]),
+    ],
+)
+def test_estimators_by_name(name: str, expected: list[float]) -> None:
+    got = credit(rewarded([0.0, 2.0, 1.0, 5.0]), 2, config(advantage=name)).advantages
+    assert got == pytest.approx(expected, abs=1e-12)
+
+
+def test_batch_std_compares_turns_over_the_batch_too() -> None:
+    batch = rewarded([0.0, 2.0, 1.0, None])  # the last group has one valid trajectory
+    got = credit(batch, 2, config(advantage="batch_std", turn_discount=0.5))
+    returns = torch.tensor([0.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    by_hand = batch_std(returns, torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.long)).tolist()
+    assert got.turns == [by_hand[:2], by_hand[2:], [0.0, 0.0]]
+    assert got.advantages[2:] == [0.0, None]
+
+
+def test_reinforce_pp_gives_every_token_its_own() -> None:
+    turns = (Turn((), "x", token_ids=(1, 2), logprobs=(0.0, 0.0)), Turn((), "y", token_ids=(3,), logprobs=(0.0,)))
+    batch = [dataclasses.replace(t, turns=turns) for t in rewarded([1.0, None, 0.0])]
+    got = credit(batch, 1, config(advantage="reinforce_pp", token_discount=0.5, num_generations=1))
+    rows = reinforce_pp([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]], [[2, 1]] * 3, [True, False, True], 0.5)
+    assert got.tokens == [rows[0], rows[2]]
+    assert got.turns is None
+    assert got.advantages == [sum(rows[0]) / 3, None, sum(rows[2]) / 3]
+
+
+def test_gigpo_adds_the_episode_to_the_step() -> None:
+    group = [with_states("s", 1.0), with_states("st", 1.0), with_states("su", 0.0)]
+    got = credit(group, 3, config(advantage="gigpo", turn_discount=0.5, gigpo_omega=2.0))
+    third = 1 / 3
+    assert got.advantages == pytest.approx([third, third, -2 * third], abs=1e-12)
+    assert got.turns is not None
+    flat = [a for row in got.turns for a in row]
+    assert flat == pytest.approx([third + 1.0, third, third, -2 * third - 1.0, -2 * third], abs=1e-12)
+    t = dataclasses.replace(episode("x"), record=RewardRecord(1.0, True, {}))
+    with pytest.raises(BadInput, match=r"\.advantage is 'gigpo', but .* reports no state_key; take 'grpo'"):
+        credit([t, t], 2, config(advantage="gigpo"))
+
+
+OWN = """
+import torch
+def best(rewards, valid):
+    return torch.where(valid & (rewards == rewards[valid].max()), 1.0, 0.0)
+def three(rewards, valid, more): return rewards
+def mean(rewards, valid): return rewards.mean()
+def breaks(rewards, valid): return rewards / valid.size
+def nan(rewards, valid): return rewards * float("nan")
+NUMBER = 3
+"""
+
+
+def test_an_estimator_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    got = credit(rewarded([0.0, 2.0, None, 5.0]), 2, config(advantage=f"{tmp_path}/own.py:best"))
+    assert got.advantages == [0.0, 1.0, None, 1.0]
+    got = credit(rewarded([0.0, 2.0]), 2, config(advantage=f"{tmp_path}/own.py:best", turn_discount=0.5))
+    assert got.turns == [[0.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("three", "cannot be called with 2 arguments; write a function (rewards, valid) that returns the advantage of"),
+    ("NUMBER", "cannot be called with 2 arguments"),
+    ("mean", "returns a tensor of shape () for shape (4,)"),
+    ("breaks", "fails on a small example: TypeError"),
+    ("nan", "returns numbers that are not finite"),
+    ("bets", "unknown name in"),
+])  # fmt: skip
+def test_what_is_no_estimator_is_bad_input(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    with pytest.raises(BadInput) as error:
+        find_method(f"{tmp_path}/own.py:{name}", "run.yaml:8")
+    assert str(error.value).startswith("run.yaml:8: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_method_reads_keys_that_exist() -> None:
+    keys = {k for m in METHODS.values() for k in m.keys}
+    assert keys == {"turn_discount", "turn_baseline", "token_discount", "gigpo_omega"}
+    assert [n for n, m in METHODS.items() if not m.groups] == ["reinforce_pp"]

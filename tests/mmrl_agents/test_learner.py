@@ -12,10 +12,12 @@ from torch import Tensor
 from mmrl.config import LoraArgs, TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import MicroBatch, collate, segments_of, token_counts
+from mmrl_agents.correction import CORRECTIONS
 from mmrl_agents.learner import Learner
 from mmrl_agents.logprobs import Scorer
-from mmrl_agents.loss import NORMALISERS
+from mmrl_agents.loss_type import LOSSES
 from mmrl_agents.models import find_model
+from mmrl_agents.normaliser import constant, per_token, per_trajectory
 from mmrl_agents.reference import adapter_copy, adapter_off, frozen_copy
 from mmrl_agents.run import build_model
 
@@ -64,15 +66,21 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[n], b[n]) for n in a)
 
 
-@pytest.mark.parametrize("kl_coef", [0.0, 0.2])
-@pytest.mark.parametrize("loss_type", NORMALISERS)
-def test_accumulation_does_not_change_the_gradient(loss_type: str, kl_coef: float) -> None:
+ALONE = {"kl_coef": 0.0}, {"kl_coef": 0.2}, {"entropy_coef": 0.1}
+BATCHES = ((100, 10**6), (1, 10**6), (3, 10**6), (100, 40))
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+@pytest.mark.parametrize(
+    "changes", [*ALONE, *({"importance_correction": c} for c in CORRECTIONS if c != "token")], ids=str
+)
+def test_accumulation_does_not_change_the_gradient(loss_type: str, changes: dict[str, Any]) -> None:
     results = []
-    for rows, tokens in ((100, 10**6), (1, 10**6), (3, 10**6), (100, 40)):
+    for rows, tokens in BATCHES:
         model = llama()
-        reference = frozen_copy(llama(seed=1)) if kl_coef else None
-        made = learner(model, reference, loss_type=loss_type, kl_coef=kl_coef, per_device_train_batch_size=rows,
-                       max_tokens_per_micro_batch=tokens)  # fmt: skip
+        reference = frozen_copy(llama(seed=1)) if changes.get("kl_coef") else None
+        made = learner(model, reference, loss_type=loss_type, per_device_train_batch_size=rows,
+                       max_tokens_per_micro_batch=tokens, **changes)  # fmt: skip
         seen = gradients(made)
         metrics = made.update(ragged(7), ADVANTAGES)
         assert metrics["update/not_finite"] == 0.0
@@ -81,8 +89,24 @@ def test_accumulation_does_not_change_the_gradient(loss_type: str, kl_coef: floa
     assert max(float(g.abs().max()) for g in whole) > 1e-3
     for split, metrics in results[1:]:
         torch.testing.assert_close(split, whole, rtol=0, atol=1e-10)
-        for key in ("loss", "kl", "clip_share", "mismatch_kl", "effective_sample", "entropy", "tokens"):
+        for key in ("loss", "kl", "clip_share", "mismatch_kl", "effective_sample", "dropped_share", "entropy",
+                    "tokens"):  # fmt: skip
             assert metrics[key] == pytest.approx(whole_metrics[key], abs=1e-10), key
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_accumulation_does_not_change_the_gradient_off_policy(loss_type: str) -> None:
+    """The second of two optimiser steps: ratios away from 1, some of them clipped."""
+    seen, share = [], 0.0
+    for rows, tokens in BATCHES:
+        made = learner(llama(), loss_type=loss_type, per_device_train_batch_size=rows, num_iterations=2,
+                       max_tokens_per_micro_batch=tokens, learning_rate=0.01, adam_epsilon=1e-2)  # fmt: skip
+        grads = gradients(made)
+        share = made.update(ragged(7), ADVANTAGES)["clip_share"]
+        seen.append(grads[1])
+    assert share > 0
+    for split in seen[1:]:
+        torch.testing.assert_close(split, seen[0], rtol=0, atol=1e-10)
 
 
 def test_accumulation_does_not_change_the_imitation_gradient() -> None:
@@ -97,7 +121,7 @@ def test_accumulation_does_not_change_the_imitation_gradient() -> None:
         torch.testing.assert_close(split, grads[0], rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("loss_type", NORMALISERS)
+@pytest.mark.parametrize("loss_type", LOSSES)
 def test_gradient_is_the_policy_gradient_written_out(loss_type: str) -> None:
     """On-policy with w = 1: -sum over tokens of weight * A * grad log pi, straight from the model's logits."""
     model, made = llama(), learner(llama(), loss_type=loss_type)
@@ -106,7 +130,7 @@ def test_gradient_is_the_policy_gradient_written_out(loss_type: str) -> None:
     counts = [sum(len(u.token_ids) for u in t.turns) for t in trajectories]
     total = torch.zeros((), dtype=torch.float64)
     for t, a, n in zip(trajectories, ADVANTAGES, counts, strict=True):
-        norm = {"grpo": 7 * n, "dapo": sum(counts), "dr_grpo": 7 * 20}[loss_type]
+        norm = {per_trajectory: 7 * n, per_token: sum(counts), constant: 7 * 20}[LOSSES[loss_type].normaliser]
         for u in t.turns:
             ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
             logp = torch.log_softmax(model(input_ids=ids).logits[0, :-1] / 0.8, -1)
@@ -141,7 +165,7 @@ def test_each_trajectory_gets_its_own_advantage() -> None:
         torch.testing.assert_close(seen[0], [g / 7 for g in lone[0]], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss_type", NORMALISERS)
+@pytest.mark.parametrize("loss_type", LOSSES)
 def test_turns_that_share_an_advantage_learn_as_their_trajectory(loss_type: str) -> None:
     after: list[dict[str, Tensor]] = []
     for by_turn in (None, [[a] * len(t.turns) for a, t in zip(ADVANTAGES, ragged(7), strict=True)]):
@@ -164,6 +188,74 @@ def test_each_turn_gets_its_own_advantage() -> None:
     loss = -each[start : start + len(t.turns[1].token_ids)].sum() / sum(len(u.token_ids) for u in t.turns)
     for mine, theirs in zip(seen[0], torch.autograd.grad(loss, list(model.parameters())), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("loss_type", [n for n in LOSSES if n != "gspo"])
+def test_each_token_gets_its_own_advantage(loss_type: str) -> None:
+    """Over the segments of a trajectory, sampled ids are numbered through: minus the gradient of one log-prob."""
+    (t,) = [t for i, t in enumerate(ragged(12)) if i == 11]  # three turns that do not go on from each other
+    assert len(segments_of(t, 0)) == 3
+    counts = [len(u.token_ids) for u in t.turns]
+    model = llama()
+    (t,) = scored(model, [t])
+    for n in range(sum(counts)):
+        made = learner(llama(), loss_type=loss_type, normaliser="dapo")
+        seen = gradients(made)
+        row = [float(i == n) for i in range(sum(counts))]
+        made.update([t], [0.0], by_token=[row])
+        turn_index = next(k for k in range(3) if n < sum(counts[: k + 1]))
+        u, at = t.turns[turn_index], n - sum(counts[:turn_index])
+        ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
+        logp = torch.log_softmax(model(input_ids=ids).logits[0, :-1] / 0.8, -1)
+        place = len(u.prompt_ids) - 1 + at
+        loss = -logp[place, ids[0, place + 1]] / sum(counts)
+        for mine, theirs in zip(seen[0], torch.autograd.grad(loss, list(model.parameters())), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_tokens_that_share_an_advantage_learn_as_their_trajectory(loss_type: str) -> None:
+    after: list[dict[str, Tensor]] = []
+    counts = [sum(len(u.token_ids) for u in t.turns) for t in ragged(7)]
+    for by_token in (None, [[a] * n for a, n in zip(ADVANTAGES, counts, strict=True)]):
+        made = learner(llama(), loss_type=loss_type)
+        made.update(ragged(7), ADVANTAGES, by_token=by_token)
+        after.append(weights(made.model))
+    assert same(*after)
+
+
+def test_the_entropy_bonus_has_the_gradient_of_the_entropy() -> None:
+    """Without advantages the gradient is minus that of the entropy, weighed as the loss weighs its tokens."""
+    model, made = llama(), learner(llama(), entropy_coef=0.3, loss_type="dapo")
+    seen = gradients(made)
+    metrics = made.update(ragged(3), [0.0, 0.0, 0.0])
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for u in [u for t in ragged(3) for u in t.turns]:
+        ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
+        logp = torch.log_softmax(model(input_ids=ids).logits[0, :-1] / 0.8, -1)[len(u.prompt_ids) - 1 :]
+        total, count = total - (logp.exp() * logp).sum(), count + len(u.token_ids)
+    assert metrics["entropy"] == pytest.approx(float(total.detach()) / count, abs=1e-6)
+    assert metrics["loss"] == pytest.approx(-0.3 * float(total.detach()) / count, abs=1e-6)
+    for mine, theirs in zip(seen[0], torch.autograd.grad(-0.3 * total / count, list(model.parameters())), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
+
+
+def test_the_entropy_bonus_waits_for_entropy_below_its_target() -> None:
+    made = learner(llama(), entropy_coef=0.3, entropy_target=1.0)
+    assert made.update(ragged(3), [0.0, 0.0, 0.0]) == {"update/skipped": 1.0}  # no entropy is known yet
+    for known, acts in ((1.01, False), (0.99, True)):
+        made.entropy = known
+        assert ("update/skipped" not in made.update(ragged(3), [0.0, 0.0, 0.0])) is acts
+    assert made.entropy not in (None, 0.99)
+    twin = learner(llama(), entropy_coef=0.3, entropy_target=1.0)
+    twin.load_state_dict(made.state_dict())
+    assert twin.entropy == made.entropy
+
+
+def test_the_entropy_bonus_flattens_the_policy() -> None:
+    made = learner(llama(), entropy_coef=0.1, learning_rate=0.01)
+    entropy = [made.update(ragged(3), [0.0, 0.0, 0.0])["entropy"] for _ in range(10)]
+    assert entropy[-1] > entropy[0] + 0.1
 
 
 @pytest.mark.parametrize("wrap", ["full", "lora"])

@@ -146,3 +146,21 @@ def test_the_entropy_is_a_mean_over_all_rows() -> None:
     mask = torch.ones(3, 1, dtype=torch.bool)
     one, other = (float(Scorer(bigram(), 1.0)(ids[[i]], mask[[i]])[1]) for i in (0, 2))
     assert float(Scorer(bigram(), 1.0)(ids, mask)[1]) == pytest.approx((2 * one + other) / 3)
+
+
+def test_entropies_by_token_have_a_gradient_only_if_asked_for() -> None:
+    model, b = llama(), batch()
+    scorer = Scorer(model, 0.6)
+    logp, entropy = scorer.tokens(b.ids, b.mask)
+    assert not entropy.requires_grad
+    again, learned = scorer.tokens(b.ids, b.mask, learn_entropy=True)
+    assert torch.equal(again, logp)
+    assert torch.equal(learned, entropy)
+    logits = model(input_ids=b.ids[:, :-1]).logits / 0.6
+    full = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(learned, torch.where(b.mask, full, 0.0), rtol=0, atol=1e-12)
+    found = torch.autograd.grad(learned.square().sum(), list(model.parameters()))
+    expected = torch.autograd.grad(full[b.mask].square().sum(), list(model.parameters()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)  # Llama's norms compute in single precision
+    with torch.no_grad():
+        assert not scorer.tokens(b.ids, b.mask, learn_entropy=True)[1].requires_grad

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from learner_tools import run_config
 
+from mmrl.errors import BadInput
 from mmrl.store import RunStore
-from mmrl_agents.run import STEP_FILE, drop_future
+from mmrl_agents.run import STEP_FILE, check_names, drop_future
 
 
 @pytest.mark.parametrize(("stands_at", "stays"), [(10, False), (19, False), (20, True), (25, True)])
@@ -19,3 +22,40 @@ def test_a_best_of_steps_that_will_be_made_again_goes(tmp_path: Path, stands_at:
     store.publish("best", write)
     drop_future(store, stands_at)
     assert (store.root / "best" / STEP_FILE).is_file() is stays
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"advantage": "rloo", "num_generations": 1},
+         "advantage 'rloo' compares the episodes of a task; num_generations must be 2 or more, not 1"),
+        ({"num_generations": 1}, "advantage 'grpo' compares the episodes of a task"),
+        ({"advantage": "reinforce_pp", "turn_discount": 0.9},
+         "advantage 'reinforce_pp' does not read 'turn_discount'; leave it out, or take one that does: grpo, dr_grpo, "
+         "rloo, batch_std, gigpo"),
+        ({"advantage": "gigpo", "turn_baseline": "state"}, "advantage 'gigpo' does not read 'turn_baseline'"),
+        ({"token_discount": 0.9}, "advantage 'grpo' does not read 'token_discount'; leave it out, or take one that"),
+        ({"gigpo_omega": 2.0}, "advantage 'grpo' does not read 'gigpo_omega'"),
+        ({"loss_type": "nowhere.py:f"}, "loss_type 'nowhere.py:f': no file nowhere.py"),
+        ({"advantage": "nowhere.py:f"}, "advantage 'nowhere.py:f': no file nowhere.py"),
+        ({"advantage": "reinforcepp"}, "unknown advantage 'reinforcepp'; did you mean 'reinforce_pp'?"),
+        ({"loss_type": "sap"}, "unknown loss_type 'sap'; did you mean 'sapo'?"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_bad_input(tmp_path: Path, args: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput) as error:
+        check_names(run_config(tmp_path, training_args=args))
+    assert words in str(error.value)
+    (key,) = [k for k in args if k not in ("advantage", "loss_type")] or [*args]
+    where = str(error.value).partition(": ")[0]
+    line = int(where.rpartition(":")[2])
+    assert key in (tmp_path / "run.yaml").read_text().splitlines()[line - 1]
+
+
+@pytest.mark.parametrize("args", [
+    {"advantage": "reinforce_pp", "num_generations": 1, "token_discount": 0.9},
+    {"advantage": "gigpo", "turn_discount": 0.95, "gigpo_omega": 0.5},
+    {"advantage": "batch_std", "turn_discount": 0.95, "turn_baseline": "state"},
+])  # fmt: skip
+def test_what_goes_together_passes(tmp_path: Path, args: dict[str, Any]) -> None:
+    check_names(run_config(tmp_path, training_args=args))

@@ -58,6 +58,9 @@ KINDS = {
     "full": {"rollout": {"max_new_tokens": 6}},
     "lora, a mix, windows": {"environments": MIX, "training_args": {**LORA, "num_iterations": 2},
                              "rollout": {"max_new_tokens": 4, "max_turns": 3, "window": 2}},
+    "tokens, an entropy target": {"training_args": {"advantage": "reinforce_pp", "num_generations": 1,
+                                                    "loss_type": "gspo", "importance_correction": "geometric",
+                                                    "entropy_coef": 0.01, "entropy_target": 100.0}},
 }  # fmt: skip
 
 
@@ -270,6 +273,23 @@ def test_wrong_names_are_bad_input_before_anything_is_loaded(tmp_path: Path) -> 
             Grpo().check(run_config(tmp_path, training_args=args))
     with pytest.raises(BadInput, match="GRPO needs at least one entry in reward_plugins"):
         Grpo().check(run_config(tmp_path, reward_plugins=[]))  # type: ignore[arg-type]
+
+
+def test_credit_by_state_needs_states(tmp_path: Path) -> None:
+    for key, value, instead in (("turn_baseline", "state", "group"), ("advantage", "gigpo", "grpo")):
+        words = f"{key} is '{value}', but text/arithmetic reports no state_key; take '{instead}'"
+        with pytest.raises(BadInput, match=words):
+            Grpo().check(run_config(tmp_path, training_args={key: value}))
+
+
+def test_gigpo_trains_on_turns(tmp_path: Path) -> None:
+    args = {"advantage": "gigpo", "turn_discount": 0.95, "loss_type": "cispo", "max_steps": 1}
+    loaded = run_config(tmp_path, environments=[{"id": "babyai/GoToLocal"}], training_args=args,
+                        rollout={"max_new_tokens": 4, "max_turns": 3, "window": 1})  # fmt: skip
+    (metrics,) = RunStore(train(loaded)).metrics()
+    assert metrics["turns"] == 3.0
+    assert metrics["grad_norm"] > 0
+    assert metrics["update/not_finite"] == 0.0
 
 
 def sft_config(tmp_path: Path, name: str, **args: Any) -> LoadedConfig:
