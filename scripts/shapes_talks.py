@@ -13,7 +13,7 @@ import numpy as np
 
 from mmrl.sample import Image, Sample, Text
 from mmrl.trajectory import Trajectory, Turn
-from mmrl_envs.shapes_questions import LEVELS, QUESTIONS, Description, Level
+from mmrl_envs.shapes_questions import LEVELS, QUESTIONS, Description, Level, how_many, is_there, which
 from mmrl_envs.shapes_scene import Scene, paint
 
 QUESTIONS_EACH = 8
@@ -33,11 +33,11 @@ def answerable(scene: Scene, level: Level) -> Mapping[str, Sequence[Asked]]:
     colors = [Description(color=color) for color in level.colors]
     counted = [d for d in (*pairs, *shapes, *colors) if fitting(d) <= level.counted]
     return {
-        "existence": [(f"Is there a {d.words()}?", "yes" if fitting(d) else "no") for d in pairs],
-        "count": [(f"How many {d.words(many=True)} are there?", str(fitting(d))) for d in counted],
-        "colour": [(f"What colour is the {d.words()}?", next(k.color for k in kinds if d.fits(k)))
+        "existence": [(is_there(d), "yes" if fitting(d) else "no") for d in pairs],
+        "count": [(how_many(d), str(fitting(d))) for d in counted],
+        "colour": [(which("colour", d), next(k.color for k in kinds if d.fits(k)))
                    for d in shapes if fitting(d) == 1],
-        "shape": [(f"What shape is the {d.words()}?", next(k.shape for k in kinds if d.fits(k)))
+        "shape": [(which("shape", d), next(k.shape for k in kinds if d.fits(k)))
                   for d in colors if fitting(d) == 1],
     }  # fmt: skip
 
@@ -66,7 +66,7 @@ def talk(number: int, given: Counter[tuple[str, str]], image_size: int) -> Traje
     return Trajectory(sample.id, "vqa/shapes", number, sample.id, sample, tuple(turns), True, False)
 
 
-def talks(count: int, image_size: int = 56) -> list[Trajectory]:
-    """``count`` conversations, always the same."""
+def talks(count: int, image_size: int) -> list[Trajectory]:
+    """``count`` conversations, always the same, with pictures of ``image_size`` pixels a side."""
     given = Counter[tuple[str, str]]()
     return [talk(number, given, image_size) for number in range(count)]

@@ -72,6 +72,21 @@ class Description:
         return " ".join(filter(None, (self.size, self.color, plural(noun) if many else noun)))
 
 
+def how_many(asked: Description) -> str:
+    """The question for a number."""
+    return f"How many {asked.words(many=True)} are there?"
+
+
+def is_there(asked: Description) -> str:
+    """The question whether there is one."""
+    return f"Is there a {asked.words()}?"
+
+
+def which(what: str, asked: Description) -> str:
+    """The question for a feature, such as "colour", of the only one."""
+    return f"What {what} is the {asked.words()}?"
+
+
 def _draw_kind(rng: np.random.Generator, level: Level) -> Kind:
     return draw_kind(rng, level.shapes, level.colors, _ALL_SIZES)
 
@@ -127,7 +142,7 @@ def count(rng: np.random.Generator, level: Level) -> Drawn:
     answer = int(rng.integers(level.counted, endpoint=True))
     kinds = [_with(_draw_kind(rng, level), asked) for _ in range(answer)]
     answers = tuple(str(n) for n in range(level.counted + 1))
-    question = Question(f"How many {asked.words(many=True)} are there?", str(answer), answers)
+    question = Question(how_many(asked), str(answer), answers)
     return question, _scene(rng, level, kinds, [asked], at_least=level.counted)
 
 
@@ -136,7 +151,7 @@ def existence(rng: np.random.Generator, level: Level) -> Drawn:
     asked = _maybe_sized(rng, level, _pair(rng, level))
     answer = pick(rng, YES_NO)
     kinds = [_with(_draw_kind(rng, level), asked)] if answer == "yes" else []
-    question = Question(f"Is there a {asked.words()}?", answer, YES_NO)
+    question = Question(is_there(asked), answer, YES_NO)
     return question, _scene(rng, level, kinds, [asked], at_least=1)
 
 
@@ -146,7 +161,7 @@ def _feature(
     """Ask for the feature ``name`` of the only object that ``asked`` fits."""
     answer = pick(rng, answers)
     kind = replace(_with(_draw_kind(rng, level), asked), **{name: answer})
-    return Question(f"What {what} is the {asked.words()}?", answer, answers), _scene(rng, level, [kind], [asked])
+    return Question(which(what, asked), answer, answers), _scene(rng, level, [kind], [asked])
 
 
 def colour(rng: np.random.Generator, level: Level) -> Drawn:
