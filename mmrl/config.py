@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from mmrl.plugin_config import PluginConfig
+from mmrl.sampling_config import Curriculum, Replay
+from mmrl.turn_cap import TurnCap
 
 TRAIN_SEEDS_START = 1_000_000
 """First training seed by default; evaluation takes the small seeds, so that the two never meet."""
@@ -174,8 +176,9 @@ class TrainingArgs(Section):
 class RolloutConfig(Section):
     """How episodes are run for training."""
 
-    max_turns: PositiveInt | None = None
-    """Turns before an episode is truncated; None leaves it to the environment."""
+    max_turns: TurnCap | None = None
+    """Turns before an episode is truncated: a number, or a schedule as of a plugin's weight, such as ``{schedule:
+    linear, from: 8, to: 20, end: 0.5}``; None leaves it to the environment."""
     window: PositiveInt | None = None
     """None: the policy sees the whole transcript; k: the last k observations, each turn a segment of its own."""
     max_new_tokens: PositiveInt = 64
@@ -190,6 +193,9 @@ class RolloutConfig(Section):
     """Requests that the policy answers at once."""
     deterministic: bool = True
     """Batch by a logical clock (the same bits twice) or as requests become ready (faster)."""
+    dynamic_sampling: int = Field(default=0, ge=0)
+    """Groups that would teach nothing are replaced by fresh tasks, in at most so many further rounds a step; what is
+    still without spread then is left out.  0: all groups are learned from.  See [algorithms.md](algorithms.md)."""
 
 
 class EvalConfig(Section):
@@ -279,6 +285,10 @@ class Config(Section):
     """How it learns."""
     rollout: RolloutConfig = RolloutConfig()
     """How episodes are run."""
+    curriculum: Curriculum | None = None
+    """Weigh the environments by their success; null leaves their weights as they are."""
+    replay: Replay | None = None
+    """Learn from earlier successes again; null learns from each step's own episodes alone."""
     eval: EvalConfig = EvalConfig()
     """How it is evaluated."""
     warm_start: WarmStart | None = None

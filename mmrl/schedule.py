@@ -1,6 +1,7 @@
 """Weights that change while a run goes on: eased in or out by time, by step, or by what the run measures.
 
-Comes in: the ``weight`` of a plugin's YAML entry, a number or a mapping with ``schedule``.  Goes out: its value at a
+Comes in: the ``weight`` of a plugin's YAML entry (or another number that follows a schedule, such as
+:data:`mmrl.turn_cap.TurnCap`), a number or a mapping with ``schedule``.  Goes out: its value at a
 :class:`~mmrl.run_state.RunState`.
 """
 
@@ -108,7 +109,7 @@ class Steps(_Schedule):
 Schedule = Linear | Cosine | ByMetric | Steps
 
 
-def _kind(value: Any) -> Any:
+def kind_of(value: Any) -> Any:
     """Which form of weight ``value`` takes: a schedule by its name, or a number."""
     if isinstance(value, _Schedule):
         return cast("Schedule", value).schedule
@@ -116,21 +117,23 @@ def _kind(value: Any) -> Any:
 
 
 NUMBER = "number"
-_FORMS = "should be a number, or a mapping with schedule: linear, cosine, steps or metric"
+FORMS = "should be a number, or a mapping with schedule: linear, cosine, steps or metric"
 Weight = Annotated[
     Annotated[Finite, Tag(NUMBER)]
     | Annotated[Linear, Tag("linear")]
     | Annotated[Cosine, Tag("cosine")]
     | Annotated[ByMetric, Tag("metric")]
     | Annotated[Steps, Tag("steps")],
-    Discriminator(_kind, custom_error_type="weight", custom_error_message=_FORMS),
+    Discriminator(kind_of, custom_error_type="weight", custom_error_message=FORMS),
 ]
 _TAGS = (NUMBER, "linear", "cosine", "metric", "steps")
+_KEYS = ("weight", "max_turns")
+"""Keys that take a schedule."""
 
 
 def untagged(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The keys of pydantic's location of an error, without the form of weight that it tried there."""
-    return tuple(p for i, p in enumerate(loc) if not (i and loc[i - 1] == "weight" and p in _TAGS))
+    return tuple(p for i, p in enumerate(loc) if not (i and loc[i - 1] in _KEYS and p in _TAGS))
 
 
 def weight_at(weight: float | Schedule, state: RunState) -> float:

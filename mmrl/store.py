@@ -158,13 +158,17 @@ class RunStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.root / "rollouts" / f"step-{step:06d}.parquet"
+        path = self.rollouts_of(step)
         with self._writing(f"rollouts/{path.name}"):
             rows = [to_row(step, t, a, self._save_image) for t, a in zip(trajectories, advantages, strict=True)]
             buffer = io.BytesIO()
             pq.write_table(pa.Table.from_pylist(rows, schema=schema()), buffer, compression="zstd")
             atomic_write(path, buffer.getvalue())
         return path
+
+    def rollouts_of(self, step: int) -> Path:
+        """The file of a step's rollouts."""
+        return self.root / "rollouts" / f"step-{step:06d}.parquet"
 
     def _save_image(self, image: Image) -> str:
         name = f"images/{image.sha256}.png"

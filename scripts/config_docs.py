@@ -30,6 +30,7 @@ from mmrl.config import (
     WarmStart,
 )
 from mmrl.plugin_config import Gate, PluginConfig
+from mmrl.sampling_config import Curriculum, Replay
 from mmrl.schedule import ByMetric, Cosine, Linear, Steps
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
@@ -47,6 +48,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training_args": TrainingArgs,
     "training_args.lora": LoraArgs,
     "rollout": RolloutConfig,
+    "curriculum": Curriculum,
+    "replay": Replay,
     "eval": EvalConfig,
     "warm_start": WarmStart,
     "sft": SftConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from mmrl.errors import BadInput
 from mmrl_agents.learner import Learner
+from mmrl_agents.replay import Remembered
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Progress:
         best: best success on the held-out seeds so far; -1 before the first evaluation.
         best_step: the step it was reached at.
         minutes: time trained so far.
+        success: smoothed success of each environment, where a curriculum follows it; None where it is not known.
+        remembered: what may be replayed.
     """
 
     step: int = 0
@@ -31,6 +34,8 @@ class Progress:
     best: float = -1.0
     best_step: int = 0
     minutes: float = 0.0
+    success: tuple[float | None, ...] = ()
+    remembered: tuple[Remembered, ...] = ()
 
 
 def save_policy(folder: Path, model: Any, processing: Any) -> None:
@@ -66,13 +71,17 @@ def load_progress(folder: Path) -> Progress:
     """Read where the run stood.
 
     Raises:
-        BadInput: if the folder holds no whole checkpoint.
+        BadInput: if the folder holds no whole checkpoint, or one of an earlier version.
     """
     path = folder / "progress.json"
     if not path.is_file():
         raise BadInput(f"{folder} is no checkpoint: it has no progress.json")
     raw: dict[str, Any] = json.loads(path.read_text())
-    raw["cursor"] = tuple(raw["cursor"])
+    missing = [f.name for f in fields(Progress) if f.name not in raw]
+    if missing:
+        raise BadInput(f"{path} lacks {', '.join(missing)}: an earlier version of mmrl wrote it; start a new run")
+    raw["cursor"], raw["success"] = tuple(raw["cursor"]), tuple(raw["success"])
+    raw["remembered"] = tuple(Remembered(**r) for r in raw["remembered"])
     return Progress(**raw)
 
 

@@ -17,6 +17,7 @@ from mmrl.errors import BadInput
 from mmrl.report import Reporter
 from mmrl.run_state import newest
 from mmrl.store import RunStore
+from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
@@ -104,11 +105,13 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     files = find_model(config.model_id, loaded.where("model_id"))
     processing = load_processing(files)
     model, reference = build_model(files, config.training_args)
-    budget = config.rollout.max_new_tokens * (config.rollout.max_turns or DR_GRPO_TURNS)
+    budget = config.rollout.max_new_tokens * (largest(config.rollout.max_turns) or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
     vision = None if tokens is None else Vision(model, tokens)
     learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision)
-    run = Run(loaded, store, model, processing, learner, reporter, Progress(cursor=(0,) * len(config.environments)))
+    count = len(config.environments)
+    start = Progress(cursor=(0,) * count, success=(None,) * count)
+    run = Run(loaded, store, model, processing, learner, reporter, start)
     done = store.checkpoints()
     if done:
         step, folder = done[-1]

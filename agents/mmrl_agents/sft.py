@@ -34,8 +34,9 @@ class Sft:
         """Check names and files; see :class:`mmrl.trainer.Trainer`."""
         check_names(loaded)
         check_images(loaded)
-        if loaded.config.warm_start is not None:
-            raise BadInput(f"{loaded.where('warm_start')}: warm_start belongs to GRPO; SFT imitates what 'sft' names")
+        for key in ("warm_start", "curriculum", "replay"):
+            if getattr(loaded.config, key) is not None:
+                raise BadInput(f"{loaded.where(key)}: {key} belongs to GRPO; SFT imitates what 'sft' names")
         if loaded.config.sft is None:
             raise BadInput(f"{loaded.path}: SFT needs a section 'sft' with 'rollouts: [folder, ...]'; "
                            "make some with: mmrl collect")  # fmt: skip

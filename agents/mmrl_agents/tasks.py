@@ -1,4 +1,4 @@
-"""Which episodes a training step runs: a function of the config, the step's seed and the seed cursor."""
+"""Which episodes a training step runs: a function of the config, the step's seed, the seed cursor and the mix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmrl.config import EPOCH_TASKS, Config, EnvironmentConfig
 from mmrl.episode import EpisodeSpec
 from mmrl.errors import BadInput
 
-NOISE_TRAIN, NOISE_MIX, NOISE_SFT, NOISE_WARM = 1, 2, 3, 4
+NOISE_TRAIN, NOISE_MIX, NOISE_SFT, NOISE_WARM, NOISE_REPLAY = 1, 2, 3, 4, 5
 """First numbers of noise keys, so that no two uses ever share noise; 0 is evaluation's."""
 
 
@@ -50,22 +50,22 @@ def plan(config: Config) -> Plan:
     return Plan(groups, args.num_generations, max(1, round(args.num_train_epochs * tasks / groups)))
 
 
-def step_specs(config: Config, sizes: Plan, step: int, cursor: Sequence[int]) -> tuple[list[EpisodeSpec], list[int]]:
-    """The episodes of one step, and the cursor after it.
+def step_specs(config: Config, sizes: Plan, step: int, cursor: Sequence[int], first: int = 0,
+               weights: Sequence[float] | None = None) -> tuple[list[EpisodeSpec], list[int]]:
+    """The episodes of one step, or of a further round of it, and the cursor after them.
 
     Args:
         config: the run's.
-        sizes: from :func:`plan`.
+        sizes: from :func:`plan`; ``groups`` of them are wanted.
         step: from 1.
         cursor: tasks used so far, for each environment.
+        first: tasks of this step that earlier rounds had; numbers of groups and episodes go on from there.
+        weights: of the environments in the mix; None: those of the config.
     """
     seed = config.training_args.seed
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((NOISE_MIX, seed, step))))
-    weights = np.array([e.weight for e in config.environments])
     moved = list(cursor)
     specs: list[EpisodeSpec] = []
-    for g in range(sizes.groups):
-        which = int(rng.choice(len(weights), p=weights / weights.sum()))
+    for g, which in enumerate(step_entries(config, step, first + sizes.groups, weights)[first:], first):
         env = config.environments[which]
         task = task_seed(env, moved[which])
         moved[which] += 1
@@ -74,6 +74,14 @@ def step_specs(config: Config, sizes: Plan, step: int, cursor: Sequence[int]) ->
             specs.append(EpisodeSpec(f"s{step:06d}-{n:05d}", env.id, task, f"s{step:06d}-g{g:04d}",
                                      (NOISE_TRAIN, seed, step, n), env.kwargs))  # fmt: skip
     return specs, moved
+
+
+def step_entries(config: Config, step: int, tasks: int, weights: Sequence[float] | None = None) -> list[int]:
+    """Which environment, by its place in the config, each of a step's first ``tasks`` tasks is from."""
+    key = (NOISE_MIX, config.training_args.seed, step)
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    mix = np.array([e.weight for e in config.environments] if weights is None else weights)
+    return [int(rng.choice(len(mix), p=mix / mix.sum())) for _ in range(tasks)]
 
 
 def task_seed(env: EnvironmentConfig, index: int) -> int:

@@ -1,6 +1,8 @@
 """GRPO: the training loop, one screen.
 
 rollouts -> rewards -> advantages in each group -> update -> next version of the policy
+
+Which tasks a step runs and which of its groups it learns from: see :mod:`mmrl_agents.sampling`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from mmrl.check_config import check_config
 from mmrl.config_load import LoadedConfig
-from mmrl.episode import EpisodeLimits
+from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.errors import BadInput
 from mmrl.make import make
 from mmrl.report import Reporter
@@ -22,13 +24,27 @@ from mmrl.rollout import Scheduler
 from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
+from mmrl.turn_cap import cap_at, cap_metrics
 from mmrl_agents.check_images import check_images
-from mmrl_agents.credit import credit, find_method, no_states
+from mmrl_agents.checkpoint import Progress
+from mmrl_agents.credit import find_method, no_states
+from mmrl_agents.curriculum import check_curriculum, followed, mix_metrics, mix_weights
 from mmrl_agents.heldout import HeldOut
+from mmrl_agents.lesson import lesson_of, with_replays
 from mmrl_agents.metrics import rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.replay import Library, best, check_replay, replay_metrics, replayed, worth_remembering
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
-from mmrl_agents.tasks import Plan, plan, step_specs
+from mmrl_agents.sampling import (
+    RunRound,
+    Sampled,
+    all_advantages,
+    check_sampling,
+    group_metrics,
+    kept_credit,
+    sample,
+)
+from mmrl_agents.tasks import Plan, plan
 from mmrl_agents.warm_start import check_experts, warm_start
 
 
@@ -42,6 +58,9 @@ class Grpo:
         check_images(loaded)
         check_experts(loaded)
         check_states(loaded)
+        check_sampling(loaded)
+        check_curriculum(loaded)
+        check_replay(loaded)
         if not loaded.config.reward_plugins:
             raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
 
@@ -51,7 +70,7 @@ class Grpo:
         sizes = plan(loaded.config)
         run = open_run(loaded, resume, reporter, sizes.steps * loaded.config.training_args.num_iterations)
         policy = make_policy(run)
-        held_out = HeldOut(run)
+        held_out, library = HeldOut(run), Library(run.store)
         if run.progress.step == 0:
             held_out.final("before")
             if loaded.config.warm_start is not None:
@@ -61,7 +80,7 @@ class Grpo:
                 held_out.choose_best()
         while not finished(run, sizes.steps):
             started = time.monotonic()
-            metrics = train_step(run, policy, suite, sizes)
+            metrics = train_step(run, policy, suite, sizes, library)
             minutes = run.progress.minutes + (time.monotonic() - started) / 60
             run.progress = dataclasses.replace(run.progress, minutes=minutes)
             last = finished(run, sizes.steps)
@@ -112,30 +131,57 @@ def make_policy(run: Run) -> HFPolicy:
     return policy
 
 
-def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> dict[str, float]:
+def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, library: Library) -> dict[str, float]:
     """One step: run the episodes, compare them in their groups, update, store."""
-    step = run.progress.step + 1
-    specs, cursor = step_specs(run.config, sizes, step, run.progress.cursor)
-    run.reporter.begin(f"step {step}: episodes", len(specs))
-    began = time.monotonic()
-    state = state_of(run, sizes.steps)
-    trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode, state))
+    config, before, step = run.config, run.progress, run.progress.step + 1
+    began, state = time.monotonic(), state_of(run, sizes.steps)
+    weights = mix_weights(config, before.success)
+    sampled = sample(config, sizes, step, before.cursor, rounds_of(run, policy, suite, state), weights)
     generated = time.monotonic()
-    warn_of_failures(run, trajectories)
-    earned = credit(trajectories, sizes.size, run.config)
-    chosen = [(t, a) for t, a in zip(trajectories, earned.advantages, strict=True) if a is not None]
-    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], earned.turns, earned.tokens)
+    warn_of_failures(run, sampled.trajectories)
+    earned = kept_credit(sampled, config)
+    again = library.fetch(replayed(before.remembered, config, sizes, step))
+    lesson = with_replays(lesson_of(sampled.batch, earned), again)
+    update = run.learner.update(lesson.trajectories, lesson.advantages, lesson.turns, lesson.tokens)
     policy.updated(step)
-    run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
-    run.store.write_rollouts(step, trajectories, earned.advantages)
+    advantages = all_advantages(sampled, earned)
+    run.progress = progress_after(run, sampled, advantages)
+    library.keep(sampled.trajectories, run.progress.remembered)
+    run.store.write_rollouts(step, sampled.trajectories, advantages)
     timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
-    return {"step": step, **rollout_metrics(trajectories, earned.advantages), **update, **timing}
+    course = {**group_metrics(sampled), **mix_metrics(config.environments, weights, sampled.success),
+              **replay_metrics(config.replay, before.remembered, again),
+              **cap_metrics(config.rollout.max_turns, state)}  # fmt: skip
+    return {"step": step, **rollout_metrics(sampled.trajectories, advantages), **course, **update, **timing}
 
 
-def training_scheduler(run: Run) -> Scheduler:
-    """How training episodes run."""
+def rounds_of(run: Run, policy: HFPolicy, suite: RewardSuite, state: RunState) -> RunRound:
+    """Runs the rounds of a step, each on a bar of its own."""
+    scheduler, most = training_scheduler(run, state), 1 + run.config.rollout.dynamic_sampling
+
+    def run_round(specs: Sequence[EpisodeSpec], number: int) -> list[Trajectory]:
+        where = f", round {number + 1} of at most {most}" if number else ""
+        run.reporter.begin(f"step {state.step}: episodes{where}", len(specs))
+        return run_sync(scheduler.run(specs, policy, suite, run.reporter.episode, state))
+
+    return run_round
+
+
+def progress_after(run: Run, sampled: Sampled, advantages: Sequence[float | None]) -> Progress:
+    """Where the run stands after a step: the seeds used, the success of the mix, what may be replayed."""
+    before, config, step = run.progress, run.config, run.progress.step + 1
+    good = worth_remembering(step, sampled.trajectories, advantages, sampled.entries, sampled.size)
+    return dataclasses.replace(
+        before, step=step, cursor=sampled.cursor, success=followed(config.curriculum, before.success, sampled.success),
+        remembered=best((*before.remembered, *good), config.replay),
+    )  # fmt: skip
+
+
+def training_scheduler(run: Run, state: RunState) -> Scheduler:
+    """How training episodes run where the run stands."""
     r = run.config.rollout
-    return Scheduler(EpisodeLimits(r.max_turns, r.window), r.concurrency, r.max_batch, r.deterministic)
+    limits = EpisodeLimits(cap_at(r.max_turns, state), r.window)
+    return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
 
 
 def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:

@@ -19,6 +19,7 @@ from mmrl.make import make
 from mmrl.rollout import Scheduler
 from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
+from mmrl.turn_cap import largest
 from mmrl_agents.batch import Segment
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.learner import Learner
@@ -101,7 +102,7 @@ def expert_episodes(run: Run, plan: WarmStart) -> tuple[list[Trajectory], dict[s
         for e, env in enumerate(environments)
         for i in range(plan.episodes)
     ]
-    scheduler = Scheduler(EpisodeLimits(run.config.rollout.max_turns, None), CHUNK)
+    scheduler = Scheduler(EpisodeLimits(largest(run.config.rollout.max_turns), None), CHUNK)
     run.reporter.begin("warm start: expert episodes", len(specs))
     found: list[Trajectory] = run_sync(scheduler.run(specs, expert, None, run.reporter.episode))
     kept = [t for t in found if t.error is None and t.success]

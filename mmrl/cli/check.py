@@ -47,7 +47,7 @@ def summary(loaded: LoadedConfig) -> list[tuple[str, str]]:
     rows = [("learner", c.train_type), ("model", c.model_id + (", LoRA" if c.training_args.lora else ", all weights"))]
     rows += [("environment", _environment(e)) for e in c.environments]
     rows += [("reward", f"{p.instance}, weight {weight_said(p.weight)}") for p in c.reward_plugins]
-    rows += [("steps", _steps(c)), ("batch", _batch(c)), ("rollout", _rollout(c))]
+    rows += [("steps", _steps(c)), ("batch", _batch(c)), ("rollout", _rollout(c)), *_course(c)]
     rows += [("held-out seeds", _held_out(c)), ("folder", f"{out}{' (exists)' if out.exists() else ''}")]
     return rows
 
@@ -82,8 +82,19 @@ def _batch(c: Config) -> str:
 def _rollout(c: Config) -> str:
     r = c.rollout
     context = "whole transcript" if r.window is None else f"last {r.window} observations"
-    turns = f", {r.max_turns} turns at most" if r.max_turns else ""
-    return f"{context}, {r.max_new_tokens} new tokens a turn{turns}, temperature {r.temperature:g}"
+    turns = f", {weight_said(r.max_turns)} turns at most" if r.max_turns else ""
+    rounds = f", at most {r.dynamic_sampling} further rounds a step" if r.dynamic_sampling else ""
+    return f"{context}, {r.max_new_tokens} new tokens a turn{turns}, temperature {r.temperature:g}{rounds}"
+
+
+def _course(c: Config) -> list[tuple[str, str]]:
+    """What changes the mix or the batch while the run goes on."""
+    out: list[tuple[str, str]] = []
+    if c.curriculum is not None:
+        out.append(("curriculum", f"weights follow success, never below {c.curriculum.floor:g} of their own"))
+    if c.replay is not None:
+        out.append(("replay", f"{c.replay.share:g} of an update, from the best {c.replay.size} of each environment"))
+    return out
 
 
 def _held_out(c: Config) -> str:

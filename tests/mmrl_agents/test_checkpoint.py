@@ -11,9 +11,11 @@ from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.learner import Learner
 from mmrl_agents.models import find_model, load_model, load_processing
+from mmrl_agents.replay import Remembered
 from mmrl_agents.run import build_model
 
-PROGRESS = Progress(step=3, cursor=(4, 0), best=0.25, best_step=2, minutes=1.5)
+PROGRESS = Progress(step=3, cursor=(4, 0), best=0.25, best_step=2, minutes=1.5, success=(0.1, None),
+                    remembered=(Remembered(1, 2, "s000002-00001", 1.0, 0.1 + 0.2),))  # fmt: skip
 
 
 def build(folder: Path, lora: bool, kl: float = 0.0, bf16: bool = False) -> tuple[object, Learner]:
@@ -50,6 +52,12 @@ def test_progress_comes_back(tiny: Path, tmp_path: Path) -> None:
     model, learner = build(tiny, False)
     checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
     assert checkpoint.load_progress(tmp_path / "c") == PROGRESS
+
+
+def test_a_checkpoint_of_an_earlier_version_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "progress.json").write_text('{"step": 3, "cursor": [4], "best": 0.1, "best_step": 2, "minutes": 1.5}')
+    with pytest.raises(BadInput, match=r"progress\.json lacks success, remembered: an earlier version of mmrl"):
+        checkpoint.load_progress(tmp_path)
 
 
 def test_no_checkpoint_is_bad_input(tmp_path: Path) -> None:

@@ -48,8 +48,10 @@ def leftovers(root: Path) -> list[str]:
 
 def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     lora = {"max_steps": 5, "lora": {"r": 2}, "kl_coef": 0.05}
-    whole = run_config(tmp_path, "whole", training_args=lora).output_dir
-    killed = run_config(tmp_path, "killed", training_args=lora).output_dir
+    course = {"environments": [{"id": "text/arithmetic"}] * 2, "curriculum": {"floor": 0.5}, "replay": {"size": 4},
+              "rollout": {"max_new_tokens": 6, "dynamic_sampling": 2}}  # fmt: skip
+    whole = run_config(tmp_path, "whole", training_args=lora, **course).output_dir
+    killed = run_config(tmp_path, "killed", training_args=lora, **course).output_dir
     undisturbed = start(tmp_path, "whole", "never")
 
     # 1. From outside, as soon as the first line of metrics is there.

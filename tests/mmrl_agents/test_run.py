@@ -8,8 +8,9 @@ import pytest
 from learner_tools import run_config
 
 from mmrl.errors import BadInput
+from mmrl.report import Quiet
 from mmrl.store import RunStore
-from mmrl_agents.run import STEP_FILE, check_names, drop_future
+from mmrl_agents.run import DR_GRPO_TURNS, STEP_FILE, check_names, drop_future, open_run
 
 
 @pytest.mark.parametrize(("stands_at", "stays"), [(10, False), (19, False), (20, True), (25, True)])
@@ -59,3 +60,14 @@ def test_what_does_not_go_together_is_bad_input(tmp_path: Path, args: dict[str, 
 ])  # fmt: skip
 def test_what_goes_together_passes(tmp_path: Path, args: dict[str, Any]) -> None:
     check_names(run_config(tmp_path, training_args=args))
+
+
+@pytest.mark.parametrize(("cap", "turns"), [
+    (None, DR_GRPO_TURNS),
+    (5, 5),
+    ({"schedule": "linear", "from": 3, "to": 9}, 9),
+    ({"schedule": "steps", "values": {1: 12, 5: 4}}, 12),
+])  # fmt: skip
+def test_the_constant_budget_counts_the_largest_cap(tmp_path: Path, cap: Any, turns: int) -> None:
+    run = open_run(run_config(tmp_path, rollout={"max_turns": cap, "max_new_tokens": 6}), False, Quiet(), 4)
+    assert run.learner.budget == 6 * turns

@@ -6,7 +6,7 @@ from learner_tools import run_config
 
 from mmrl.config import Config, EnvironmentConfig, Seeds
 from mmrl.errors import BadInput
-from mmrl_agents.tasks import Plan, plan, step_specs, task_seed
+from mmrl_agents.tasks import Plan, plan, step_entries, step_specs, task_seed
 
 
 def config(environments: list[dict[str, Any]], **args: Any) -> Config:
@@ -69,6 +69,26 @@ def test_weights_are_shares_of_the_tasks() -> None:
         _, cursor = step_specs(c, Plan(8, 2, 50), step, cursor)
     assert sum(cursor) == 400
     assert cursor[0] == pytest.approx(300, abs=30)
+
+
+def test_a_further_round_goes_on_with_numbers_noise_and_mix() -> None:
+    """Two rounds, 3 tasks and then 2, are the episodes of one round of 5."""
+    c = config(MIX, seed=5)
+    first, cursor = step_specs(c, Plan(3, 2, 9), 2, (1, 7))
+    second, after = step_specs(c, Plan(2, 2, 9), 2, cursor, first=3)
+    assert (first + second, after) == step_specs(c, Plan(5, 2, 9), 2, (1, 7))
+    assert [s.id for s in second] == [f"s000002-{n:05d}" for n in range(6, 10)]
+    assert [s.key for s in second] == [(1, 5, 2, n) for n in range(6, 10)]
+    assert [s.group for s in second][::2] == ["s000002-g0003", "s000002-g0004"]
+
+
+def test_entries_say_which_environment_a_task_is_of() -> None:
+    c = config([*MIX, {"id": "a"}], seed=5)
+    entries = step_entries(c, 3, 40)
+    assert set(entries) == {0, 1, 2}
+    assert [("a", "b", "a")[e] for e in entries] == [s.env_id for s in step_specs(c, Plan(40, 1, 9), 3, (0, 0, 0))[0]]
+    assert step_entries(c, 3, 7) == entries[:7]
+    assert set(step_entries(c, 3, 40, (0.0, 1.0, 1.0))) == {1, 2}
 
 
 def test_training_seeds_never_meet_the_held_out_ones(tmp_path: Path) -> None:

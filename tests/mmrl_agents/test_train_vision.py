@@ -77,6 +77,36 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert read_trajectories(whole)[-1] == read_trajectories(cut)[-1]
 
 
+COIN = '''
+import numpy as np
+from mmrl import Image, Sample, SingleTurnEnv, Text
+
+class Coin(SingleTurnEnv):
+    """Noise, of which about every second answer is right."""
+    def draw(self):
+        pixels = self.np_random.integers(0, 256, (56, 56, 3), dtype=np.uint8)
+        return Sample.ask((Image(pixels), Text("say")), "x")
+    def grade(self, sample, response):
+        return float(sum(map(ord, response)) % 2)
+'''
+
+
+def test_replayed_pictures_come_back_from_the_runs_folder(tmp_path: Path) -> None:
+    (tmp_path / "coin.py").write_text(COIN)
+    sections: dict[str, Any] = {"environments": [{"id": f"{tmp_path}/coin.py:Coin"}], "replay": {"share": 0.4},
+                                "reward_plugins": [{"name": "env_reward"}],
+                                "training_args": {"max_steps": 3}}  # fmt: skip
+    whole = train(config(tmp_path, "whole", **sections))
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path, "cut", **sections), reporter=StopAfter(1))
+    cut = train(config(tmp_path, "cut", **sections), resume=True)
+    used = [json.loads(line)["replay/used"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    assert used[0] == 0.0
+    assert min(used[1:]) > 0.0
+    one, other = (load_file(root / "final" / "model.safetensors") for root in (whole, cut))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 @pytest.mark.parametrize(("frozen", "moved"), [(True, False), (False, True)])
 def test_the_tower_is_frozen_unless_asked(frozen: bool, moved: bool, tmp_path: Path) -> None:
     root = train(config(tmp_path, training_args={"max_steps": 1, "freeze_vision": frozen}))

@@ -55,6 +55,24 @@ def test_the_noisy_expert_remembers_its_own_turns_and_repeats_itself() -> None:
     assert all(flag for flags in play(0.0)[1].own.values() for flag in flags)
 
 
+def test_experts_have_the_largest_cap_of_a_schedule(tmp_path: Path) -> None:
+    """Whole solutions are imitated, also where the policy itself begins with a single turn."""
+
+    class Listening(Quiet):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    imitated: list[str] = []
+    for name, cap in (("first", 1), ("last", 8), ("both", {"schedule": "linear", "from": 1, "to": 8})):
+        said: list[str] = []
+        loaded = warm_config(tmp_path, name, rollout={"max_turns": cap, "max_new_tokens": 2},
+                             training_args={"max_steps": 1}, warm_start={**PLAN, "steps": 1})  # fmt: skip
+        root = Grpo().train(loaded, False, Listening())
+        imitated += [line for line in said if line.startswith("warm start: imitating")]
+    assert imitated[0] != imitated[1] == imitated[2]
+    assert [m["max_turns"] for m in RunStore(root).metrics()] == [1]
+
+
 def test_imitation_comes_first_and_the_same_bits_come_twice(tmp_path: Path) -> None:
     runs = [warm_config(tmp_path, n, eval={"episodes": 4, "final_episodes": 4}) for n in ("a", "b")]
     roots = [Grpo().train(loaded, False, Quiet()) for loaded in runs]

@@ -75,6 +75,22 @@ def test_check_config_says_what_would_run(mmrl: Cli, tmp_path: Path) -> None:
     assert load_config(tmp_path / "c.yaml").config.rollout.window == 3
 
 
+def test_check_config_says_what_changes_on_the_way(mmrl: Cli, tmp_path: Path) -> None:
+    (tmp_path / "learner.py").write_text("class Any:\n    def check(self, loaded): pass\n    def train(self): pass\n")
+    (tmp_path / "c.yaml").write_text(
+        "train_type: learner.py:Any\nmodel_id: m\nenvironments: [{id: text/arithmetic}, {id: text/arithmetic}]\n"
+        "rollout: {dynamic_sampling: 3, max_turns: {schedule: linear, from: 8, to: 20}}\n"
+        "curriculum: {floor: 0.2}\nreplay: {size: 32}\n"
+    )
+    code, out, _ = mmrl("check", "config", "c.yaml")
+    assert code == 0
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert ("rollout whole transcript, 64 new tokens a turn, 8 to 20 (linear) turns at most, temperature 1, at most 3 "
+            "further rounds a step") in rows  # fmt: skip
+    assert "curriculum weights follow success, never below 0.2 of their own" in rows
+    assert "replay 0.25 of an update, from the best 32 of each environment" in rows
+
+
 def test_check_config_refuses_what_train_would(mmrl: Cli, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("train_type: GRPO\nmodel_id: m\nenvironments: [{id: text/aritmetic}]\n")
     assert mmrl("check", "config", "c.yaml") == (

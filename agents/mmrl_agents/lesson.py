@@ -1,0 +1,44 @@
+"""What one update learns from: fresh trajectories and replayed ones, each with its advantage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmrl.trajectory import Trajectory
+from mmrl_agents.credit import Credit
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Valid trajectories and what they learn with; see :meth:`mmrl_agents.learner.Learner.update`.
+
+    Attributes:
+        trajectories: valid ones only.
+        advantages: one each.
+        turns: of each turn of each trajectory; None if every turn shares its trajectory's.
+        tokens: of each sampled token of each trajectory; None if a turn's tokens share theirs.
+    """
+
+    trajectories: list[Trajectory]
+    advantages: list[float]
+    turns: list[list[float]] | None
+    tokens: list[list[float]] | None
+
+
+def lesson_of(batch: Sequence[Trajectory], earned: Credit) -> Lesson:
+    """The valid trajectories of a batch with their credit."""
+    valid = [(t, a) for t, a in zip(batch, earned.advantages, strict=True) if a is not None]
+    return Lesson([t for t, _ in valid], [a for _, a in valid], earned.turns, earned.tokens)
+
+
+def with_replays(lesson: Lesson, replays: Sequence[tuple[Trajectory, float]]) -> Lesson:
+    """The lesson with replayed trajectories after the fresh ones; all turns and tokens of one share its advantage."""
+    turns = [[a] * len(t.turns) for t, a in replays]
+    tokens = [[a] * sum(len(turn.token_ids) for turn in t.turns) for t, a in replays]
+    return Lesson(
+        [*lesson.trajectories, *(t for t, _ in replays)],
+        [*lesson.advantages, *(a for _, a in replays)],
+        None if lesson.turns is None else [*lesson.turns, *turns],
+        None if lesson.tokens is None else [*lesson.tokens, *tokens],
+    )
