@@ -24,6 +24,7 @@ from mmrl.run_sync import run_sync
 from mmrl.trajectory import Trajectory
 from mmrl_agents.check_images import check_images
 from mmrl_agents.credit import credit, find_method, no_states
+from mmrl_agents.foresight import kl_metrics
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.metrics import rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
@@ -43,7 +44,7 @@ class Grpo:
         check_experts(loaded)
         check_states(loaded)
         if not loaded.config.reward_plugins:
-            raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
+            raise BadInput(f"{loaded.path}: {loaded.config.train_type} needs at least one entry in reward_plugins")
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
@@ -121,14 +122,17 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> d
     state = state_of(run, sizes.steps)
     trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode, state))
     generated = time.monotonic()
-    warn_of_failures(run, trajectories)
-    earned = credit(trajectories, sizes.size, run.config)
+    warn_of_failures(run.reporter, trajectories)
+    foreseen = run.learner.foresee(trajectories)
+    earned = credit(trajectories, sizes.size, run.config, foreseen)
     chosen = [(t, a) for t, a in zip(trajectories, earned.advantages, strict=True) if a is not None]
-    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], earned.turns, earned.tokens)
+    update = run.learner.update([t for t, _ in chosen], [a for _, a in chosen], earned.turns, earned.tokens,
+                                earned.returns, foreseen)  # fmt: skip
     policy.updated(step)
     run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
     run.store.write_rollouts(step, trajectories, earned.advantages)
     timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
+    update |= kl_metrics(foreseen)
     return {"step": step, **rollout_metrics(trajectories, earned.advantages), **update, **timing}
 
 
@@ -138,7 +142,7 @@ def training_scheduler(run: Run) -> Scheduler:
     return Scheduler(EpisodeLimits(r.max_turns, r.window), r.concurrency, r.max_batch, r.deterministic)
 
 
-def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
+def warn_of_failures(reporter: Reporter, trajectories: Sequence[Trajectory]) -> None:
     """Say which plugins failed, how often, and the first error of each."""
     failed: dict[str, list[str]] = {}
     for t in trajectories:
@@ -147,7 +151,7 @@ def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
                 failed.setdefault(name, []).append(str(score.info.get("error", "")))
     for name, errors in failed.items():
         why = errors[0].partition("\n")[0]
-        run.reporter.say(f"plugin '{name}' failed on {len(errors)} of {len(trajectories)} rollouts: {why}")
+        reporter.say(f"plugin '{name}' failed on {len(errors)} of {len(trajectories)} rollouts: {why}")
 
 
 def state_of(run: Run, steps: int) -> RunState:
