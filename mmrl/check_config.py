@@ -107,6 +107,7 @@ def _check_sums(loaded: LoadedConfig) -> None:
         ("training_args", "advantage"): args.advantage != "grpo",
         ("training_args", "turn_discount"): args.turn_discount != 1,
         ("training_args", "turn_baseline"): args.turn_baseline != "group",
+        ("training_args", "kl_in"): args.kl_in != "loss",
         **{("reward_plugins", i, "gate"): p.gate is not None for i, p in enumerate(config.reward_plugins)},
     }
     for key, given in wrong.items():

@@ -7,9 +7,9 @@ file, the line, the key and what would be right.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from mmrl.plugin_config import PluginConfig
 from mmrl.sampling_config import Curriculum, Replay
@@ -76,7 +76,8 @@ class TrainingArgs(Section):
     gradient_accumulation_steps: PositiveInt = 1
     """The product with the batch size is the number of trajectories an optimiser step learns from."""
     num_generations: PositiveInt = 8
-    """Episodes of one task that are compared with each other (group size); 1 only with ``advantage: reinforce_pp``."""
+    """Episodes of one task that are compared with each other (group size); 1 only with ``advantage: reinforce_pp``,
+    ``gae`` or ``gae_turn``."""
     num_train_epochs: float = Field(default=1.0, gt=0)
     """Passes over the tasks; an endless environment counts 1000 tasks an epoch.  Unused if max_steps is set."""
     max_steps: int = -1
@@ -110,18 +111,29 @@ class TrainingArgs(Section):
     """What a token weighs: ``grpo`` (mean over each trajectory), ``dapo`` (mean over all tokens) or ``dr_grpo``
     (constant budget); None: the loss's own."""
     advantage: str = "grpo"
-    """``grpo``, ``dr_grpo``, ``rloo``, ``batch_std``, ``reinforce_pp``, ``gigpo``, an entry point of group
-    mmrl.advantages, or a function of your own: ``path/file.py:function``.  See [algorithms.md](algorithms.md)."""
+    """``grpo``, ``dr_grpo``, ``rloo``, ``batch_std``, ``reinforce_pp``, ``gigpo``, ``gae``, ``gae_turn``, an entry
+    point of group mmrl.advantages, or a function of your own: ``path/file.py:function``.  See
+    [algorithms.md](algorithms.md)."""
     turn_discount: float = Field(default=1.0, gt=0, le=1)
     """1: every turn shares its trajectory's advantage; less: a turn's own discounted return-to-go, in its group.  With
-    ``advantage: gigpo`` the discount of a step's return; the paper's is 0.95."""
+    ``advantage: gigpo`` the discount of a step's return; the paper's is 0.95.  With ``gae_turn`` that from one turn to
+    the next."""
     turn_baseline: Literal["group", "state"] = "group"
     """What a turn's return-to-go is compared with: all turns of its group, or the turns of its group that stood in the
     same state (for environments that report ``state_key``)."""
     token_discount: float = Field(default=1.0, gt=0, le=1)
-    """Discount of the return from one sampled token to the next, for ``advantage: reinforce_pp``."""
+    """Discount of the return from one sampled token to the next, for ``advantage: reinforce_pp`` and ``gae``."""
     gigpo_omega: float = Field(default=1.0, ge=0)
     """Weight of the step's part of the advantage, for ``advantage: gigpo``."""
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Decay of later surprises in ``advantage: gae`` and ``gae_turn``: 0 trusts the critic after one step, 1 takes the
+    whole return."""
+    critic_learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate of the critic's head; its course is that of ``learning_rate``."""
+    value_coef: float = Field(default=0.1, gt=0)
+    """Weight of the critic's loss beside the policy's: how much the weights that the two share serve the critic."""
+    value_clip: float | None = Field(default=0.2, gt=0)
+    """A value that has moved by more than this on a batch learns no more from it; None: no such bound."""
     epsilon: float = Field(default=0.2, gt=0)
     """Lower clip of the ratio: 1 - epsilon; ``gspo`` wants far less (3e-4 in its paper)."""
     epsilon_high: float | None = Field(default=0.28, gt=0)
@@ -131,8 +143,11 @@ class TrainingArgs(Section):
     bound."""
     kl_coef: float = Field(default=0.0, ge=0)
     """Weight of the KL term to the reference policy; 0 loads no reference."""
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """Estimator of that term."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where that term is: a part of the loss, or taken off the reward of each sampled token (by ``k1``) before rewards
+    become advantages."""
+    kl_estimator: Literal["k1", "k2", "k3", "rho_k3"] = "k3"
+    """Estimator of the term in the loss."""
     entropy_coef: float = Field(default=0.0, ge=0)
     """Weight of the entropy bonus: the loss loses this times the entropy at each sampled token."""
     entropy_target: float | None = Field(default=None, gt=0)
@@ -265,11 +280,30 @@ class SftConfig(Section):
     """Imitate only episodes that succeeded."""
 
 
+class LoggedConfig(Section):
+    """What ``train_type: WEIGHTED_LOG_RATIO`` learns from: stored rollouts, scored by the run's ``reward_plugins``."""
+
+    rollouts: list[Path]
+    """Runs, rollout folders or parquet files, of any policy; or ``.jsonl`` files of preference pairs, one
+    ``{"prompt": ..., "chosen": ..., "rejected": ...}`` a line."""
+    weight: Literal["reward", "dr_grpo", "grpo", "rloo"] = "reward"
+    """What a rollout weighs: its reward as it is, or compared with those of its group (its pair) as the advantage of
+    that name does."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "PPO": {"advantage": "gae", "num_generations": 1, "num_iterations": 4, "normaliser": "dapo", "epsilon_high": 0.2},
+}
+"""By ``train_type``: defaults of ``training_args`` that differ from those of :class:`TrainingArgs`."""
+
+
 class Config(Section):
     """One run."""
 
     train_type: str
-    """``GRPO``, ``SFT``, or a learner of your own (entry point group mmrl.learners)."""
+    """``GRPO``, ``PPO`` (by default ``advantage: gae``, ``num_generations: 1``, ``num_iterations: 4``, ``normaliser:
+    dapo`` and ``epsilon_high: 0.2``), ``SFT``, ``WEIGHTED_LOG_RATIO``, or a learner of your own (entry point group
+    mmrl.learners)."""
     model_id: str
     """The policy to train: ``mmrl/tiny``, a Hugging Face id or a folder."""
     environments: list[EnvironmentConfig] = Field(min_length=1)
@@ -295,3 +329,16 @@ class Config(Section):
     """Imitate the experts first (GRPO); null starts from the model as it is."""
     sft: SftConfig | None = None
     """What SFT imitates."""
+    logged: LoggedConfig | None = None
+    """What WEIGHTED_LOG_RATIO learns from."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, tree: Any) -> Any:
+        """The defaults of the ``train_type``, where nothing else is said."""
+        if not isinstance(tree, dict):
+            return tree
+        given = cast("dict[str, Any]", tree)
+        args = given.get("training_args", {})
+        preset = PRESETS.get(str(given.get("train_type")))
+        return {**given, "training_args": {**preset, **args}} if preset and isinstance(args, dict) else given

@@ -21,6 +21,7 @@ from mmrl.config import (
     Config,
     EnvironmentConfig,
     EvalConfig,
+    LoggedConfig,
     LoraArgs,
     RewardsConfig,
     RolloutConfig,
@@ -53,6 +54,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "eval": EvalConfig,
     "warm_start": WarmStart,
     "sft": SftConfig,
+    "logged": LoggedConfig,
 }
 INTRO = """\
 <!-- Written by scripts/config_docs.py (`make docs`) from the docstrings in mmrl/config.py: change them, not this. -->

@@ -96,7 +96,8 @@ def oracle(b: dict[str, Tensor], case: Case, at: Tensor) -> float:
             logp, old, ref, a = (row[k][t] for k in ("logp", "old", "ref", "advantage"))
             d = logp - ref
             token = surrogate(case, logp, math.exp(logp - old), s, math.exp(float(at[i, t]) - old), a)
-            divergence = {"k1": d, "k2": d * d / 2, "k3": math.exp(-d) + d - 1}[case.kl]
+            k3 = math.exp(-d) + d - 1
+            divergence = {"k1": d, "k2": d * d / 2, "k3": k3, "rho_k3": math.exp(logp - old) * k3}[case.kl]
             norm = {"grpo": ROWS * n, "dapo": sum(LENGTHS), "dr_grpo": ROWS * BUDGET}[name]
             total += (corrected(case, log_w[t], log_w) * token + case.kl_coef * divergence) / norm
     return total

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmrl_agents.token_reward import on_tokens
+
 Estimator = Callable[[Float[Tensor, " group"], Bool[Tensor, " group"]], Float[Tensor, " group"]]
 """Compares the rewards of one group: ``(rewards, valid) -> advantages``."""
 BatchEstimator = Callable[
@@ -89,34 +91,34 @@ def by_turn(rewards: Sequence[Sequence[float]], valid: Sequence[bool], discount:
     flat = torch.tensor([g for row in returns for g in row], dtype=torch.float64)
     counts = torch.tensor([ok for row, ok in zip(rewards, learns, strict=True) for _ in row], dtype=torch.bool)
     numbers = torch.tensor([g for row, g in zip(rewards, groups, strict=True) for _ in row], dtype=torch.long)
-    return _rows((estimator or in_groups(grpo))(flat, counts, numbers), rewards)
+    return rows_like((estimator or in_groups(grpo))(flat, counts, numbers), rewards)
 
 
 def reinforce_pp(rewards: Sequence[Sequence[float]], tokens: Sequence[Sequence[int]], valid: Sequence[bool],
-                 discount: float) -> list[list[float]]:
+                 discount: float, charges: Sequence[Sequence[float]] | None = None) -> list[list[float]]:
     """Token-level credit without groups: discounted return, whitened over the batch (REINFORCE++, 2501.03262).
 
     A turn's reward falls on its last sampled token; ``G_t = r_t + discount * G_{t+1}`` over the sampled tokens of a
     trajectory, so that what the environment said in between neither discounts the return nor cuts it off.
     ``A_t = (G_t - mean) / (std + 1e-4)`` over the sampled tokens of all valid trajectories, with Bessel's correction.
 
-    The paper takes a KL estimate (k1) off each token's reward.  Here the reward is free of KL: ``kl_coef`` adds it to
-    the loss, where ``kl_estimator: k2`` has the gradient of each token's own KL(pi||ref), without that of later ones.
+    The paper takes a KL estimate (k1) off each token's reward: ``kl_in: reward``.  With ``kl_in: loss`` the reward is
+    free of KL; ``kl_estimator: k2`` then has the gradient of each token's own KL(pi||ref), without that of later ones.
 
     Args:
         rewards: the reward of each turn of each trajectory.
         tokens: how many tokens were sampled in each of those turns.
         valid: whether a trajectory counts; the others get 0.
         discount: a token, in (0, 1].
+        charges: what comes off the reward of each sampled token of each trajectory, empty rows for nothing; None: the
+            same for all.
     """
-    spread = [
-        [r for reward, n in zip(row, counts, strict=True) for r in [*[0.0] * (n - 1), reward]]
-        for row, counts in zip(rewards, tokens, strict=True)
-    ]
+    less = charges or [()] * len(rewards)
+    spread = [on_tokens(row, counts, charge) for row, counts, charge in zip(rewards, tokens, less, strict=True)]
     returns = [returns_to_go(row, discount) for row in spread]
     flat = torch.tensor([g for row in returns for g in row], dtype=torch.float64)
     counts = torch.tensor([ok for row, ok in zip(returns, valid, strict=True) for _ in row], dtype=torch.bool)
-    return _rows(grpo(flat, counts), returns)
+    return rows_like(grpo(flat, counts), returns)
 
 
 def by_state(rewards: Sequence[Sequence[float]], states: Sequence[Sequence[str]], valid: Sequence[bool],
@@ -204,7 +206,7 @@ ESTIMATORS: dict[str, Estimator] = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rl
 """Those that compare one group."""
 
 
-def _rows(flat: Float[Tensor, " values"], like: Sequence[Sequence[float]]) -> list[list[float]]:
+def rows_like(flat: Float[Tensor, " values"], like: Sequence[Sequence[float]]) -> list[list[float]]:
     """``flat`` cut into rows as long as those of ``like``."""
     values = iter(flat.tolist())
     return [[next(values) for _ in row] for row in like]

@@ -27,6 +27,9 @@ from mmrl_agents.advantage import (
     in_groups,
     reinforce_pp,
 )
+from mmrl_agents.foresight import NOTHING, Foreseen, charged, charges_of
+from mmrl_agents.gae import ToSteps, gae, returns, token_steps, turn_steps
+from mmrl_agents.gae import whitened as whiten
 from mmrl_agents.own_function import own_function
 
 
@@ -38,11 +41,18 @@ class Credit:
         advantages: of each trajectory; None for invalid ones.
         turns: of each turn of each valid trajectory, in order; None if every turn shares its trajectory's.
         tokens: of each sampled token of each valid trajectory, in order; None if a turn's tokens share theirs.
+        returns: what a critic should have said before each sampled token of each valid trajectory, None where it is
+            not asked; None if there is no critic.
     """
 
     advantages: list[float | None]
     turns: list[list[float]] | None
     tokens: list[list[float]] | None = None
+    returns: list[list[float | None]] | None = None
+
+
+Assign = Callable[[Sequence[Trajectory], int, TrainingArgs, Foreseen], Credit]
+"""``(trajectories, size of a group, args, what the model says of them) -> credit``."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +64,28 @@ class Method:
         keys: the ``training_args`` that it reads, of those that only some methods read.
         groups: it compares the trajectories of a group, and so needs two at least.
         states: it compares turns in the same state, and so needs environments that report ``state_key``.
+        critic: it asks a critic.
     """
 
-    assign: Callable[[Sequence[Trajectory], int, TrainingArgs], Credit]
+    assign: Assign
     keys: tuple[str, ...]
     groups: bool = True
     states: bool = False
+    critic: bool = False
 
 
-def credit(trajectories: Sequence[Trajectory], size: int, config: Config) -> Credit:
+def credit(trajectories: Sequence[Trajectory], size: int, config: Config, foreseen: Foreseen = NOTHING) -> Credit:
     """The advantages of a batch; groups are runs of ``size`` trajectories."""
     if config.rewards.normalise == "normalise_then_sum":
         return Credit(decoupled(trajectories, size), None)
-    return find_method(config.training_args.advantage).assign(trajectories, size, config.training_args)
+    return find_method(config.training_args.advantage).assign(trajectories, size, config.training_args, foreseen)
 
 
 def compared(estimator: BatchEstimator) -> Method:
     """Compare rewards by ``estimator``; the returns-to-go of turns too, if they have credit of their own."""
 
-    def assign(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs) -> Credit:
+    def assign(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs, foreseen: Foreseen) -> Credit:
+        trajectories = charged(trajectories, foreseen)
         advantages = grouped(trajectories, size, estimator)
         if args.turn_baseline == "state":
             return Credit(advantages, state_level(trajectories, size, args.turn_discount))
@@ -129,12 +142,13 @@ def state_level(trajectories: Sequence[Trajectory], size: int, discount: float) 
     return out
 
 
-def episode_and_step(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs) -> Credit:
+def episode_and_step(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs, foreseen: Foreseen) -> Credit:
     """GiGPO's credit for each turn; a trajectory's own is its episode's part.
 
     Raises:
         BadInput: if an environment says nothing of its state.
     """
+    trajectories = charged(trajectories, foreseen)
     out: list[list[float]] = []
     for group in _groups(trajectories, size):
         valid = [t.valid for t in group]
@@ -145,20 +159,45 @@ def episode_and_step(trajectories: Sequence[Trajectory], size: int, args: Traini
     return Credit(grouped(trajectories, size, in_groups(ESTIMATORS["dr_grpo"])), out)
 
 
-def whitened(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs) -> Credit:
+def whitened(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs, foreseen: Foreseen) -> Credit:
     """REINFORCE++'s credit for each sampled token; a trajectory's own is their mean."""
     valid = [t.valid for t in trajectories]
-    lengths = [[len(turn.token_ids) for turn in t.turns] for t in trajectories]
-    rows = reinforce_pp([turn_rewards(t) for t in trajectories], lengths, valid, args.token_discount)
+    rows = reinforce_pp([turn_rewards(t) for t in trajectories], [_lengths(t) for t in trajectories], valid,
+                        args.token_discount, [charges_of(t, foreseen) for t in trajectories])  # fmt: skip
     means = [sum(row) / max(len(row), 1) if ok else None for row, ok in zip(rows, valid, strict=True)]
     return Credit(means, None, [row for row, ok in zip(rows, valid, strict=True) if ok])
 
 
+def estimated(to_steps: ToSteps, discount: Callable[[TrainingArgs], float]) -> Assign:
+    """GAE's credit over the steps of each trajectory, whitened over the batch; and what its critic should have said.
+
+    A token's advantage is that of its step, a trajectory's own the mean of its steps'.
+    """
+
+    def assign(trajectories: Sequence[Trajectory], size: int, args: TrainingArgs, foreseen: Foreseen) -> Credit:
+        steps = [to_steps(turn_rewards(t), _lengths(t), foreseen[t.id]) for t in trajectories if t.valid]
+        rows = [gae(s.rewards, s.values, discount(args), args.gae_lambda) for s in steps]
+        white = whiten(rows)
+        means = iter([sum(row) / len(row) for row in white])
+        return Credit(
+            [next(means) if t.valid else None for t in trajectories], None,
+            [s.on_tokens(row) for s, row in zip(steps, white, strict=True)],
+            [s.on_first(returns(row, s.values)) for s, row in zip(steps, rows, strict=True)],
+        )  # fmt: skip
+
+    return assign
+
+
+CRITIC_KEYS = ("gae_lambda", "critic_learning_rate", "value_coef", "value_clip")
 METHODS: dict[str, Method] = {
     **{name: compared(in_groups(estimator)) for name, estimator in ESTIMATORS.items()},
     "batch_std": compared(batch_std),
     "reinforce_pp": Method(whitened, ("token_discount",), groups=False),
     "gigpo": Method(episode_and_step, ("turn_discount", "gigpo_omega"), states=True),
+    "gae": Method(estimated(token_steps, lambda args: args.token_discount), ("token_discount", *CRITIC_KEYS),
+                  groups=False, critic=True),
+    "gae_turn": Method(estimated(turn_steps, lambda args: args.turn_discount), ("turn_discount", *CRITIC_KEYS),
+                       groups=False, critic=True),
 }
 """By ``training_args.advantage``."""
 
@@ -206,6 +245,11 @@ def turn_rewards(trajectory: Trajectory) -> list[float]:
     if not trajectory.valid or record is None:
         return [0.0] * n
     return list(record.turns) if record.turns is not None else [*[0.0] * (n - 1), record.value]
+
+
+def _lengths(trajectory: Trajectory) -> list[int]:
+    """How many tokens were sampled in each turn."""
+    return [len(turn.token_ids) for turn in trajectory.turns]
 
 
 def _rewards(trajectories: Sequence[Trajectory]) -> list[float]:

@@ -29,12 +29,15 @@ from mmrl_agents.batch import (
     turn_of,
 )
 from mmrl_agents.correction import CORRECTIONS, Bounds
+from mmrl_agents.critic import Critic, ValueRows, ValueTargets, value_loss, value_metrics
+from mmrl_agents.foresight import NOTHING, Foreseen, foresight
 from mmrl_agents.logprobs import Scorer
-from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss
+from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss, weighted_log_ratio
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
 from mmrl_agents.reference import Reference
 from mmrl_agents.surrogate import Clip
+from mmrl_agents.token_table import from_batch, to_batch
 from mmrl_agents.vision import Vision
 
 
@@ -45,6 +48,7 @@ class Prepared:
     batch: MicroBatch
     old: Float[Tensor, "rows seq"] | None
     ref: Float[Tensor, "rows seq"] | None
+    values: ValueTargets | None = None
 
 
 class Learner:
@@ -58,10 +62,12 @@ class Learner:
         reference: for the KL term; None if ``kl_coef`` is 0.
         budget: token budget of one trajectory, for the constant normaliser.
         vision: how the model sees, if it does; shared with the sampler, so that a frozen tower runs once a step.
+        critic: for advantages that ask one; it learns beside the policy, at its own rate.
     """
 
     def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
-                 reference: Reference | None = None, budget: int = 256, vision: Vision | None = None) -> None:
+                 reference: Reference | None = None, budget: int = 256, vision: Vision | None = None,
+                 critic: Critic | None = None) -> None:
         self.model = model
         self.args = args
         self.reference = reference
@@ -77,11 +83,39 @@ class Learner:
             self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
             args.weight_decay,
         )  # fmt: skip
+        self.critic = critic
+        if critic is not None:
+            self.optimizer.add_param_group({"params": list(critic.parameters()), "lr": args.critic_learning_rate})
         self.scheduler = _scheduler(self.optimizer, args, total_steps)
 
+    @torch.no_grad()
+    def foresee(self, trajectories: Sequence[Trajectory]) -> Foreseen:
+        """What the model says of a batch before it learns from it, in one pass; nothing if no credit needs to know."""
+        charge = self.args.kl_coef if self.args.kl_in == "reward" else 0.0
+        if self.critic is None and charge == 0:
+            return NOTHING
+        self.model.eval()
+        valid = [t for t in trajectories if t.valid]
+        segments = [s for i, t in enumerate(valid) for s in segments_of(t, i)]
+        counts = token_counts(segments, len(valid)).tolist()
+        old, values, ref = ([[0.0] * n for n in counts] for _ in range(3))
+        for chunk in micro_batches(
+            segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
+        ):
+            b = self._collate(chunk, torch.zeros(len(valid)), torch.zeros(len(valid)), None)
+            said, _, expected = self._pass(b)
+            from_batch(said, chunk, old)
+            if expected is not None:
+                from_batch(expected, chunk, values)
+            if charge > 0:
+                from_batch(self._score_reference(b), chunk, ref)
+        return {t.id: foresight(old[i], values[i] if self.critic is not None else (), ref[i], charge)
+                for i, t in enumerate(valid)}  # fmt: skip
+
     def update(self, trajectories: Sequence[Trajectory], advantages: Sequence[float],
-               by_turn: Sequence[Sequence[float]] | None = None,
-               by_token: Sequence[Sequence[float]] | None = None) -> dict[str, float]:
+               by_turn: Sequence[Sequence[float]] | None = None, by_token: Sequence[Sequence[float]] | None = None,
+               returns: Sequence[Sequence[float | None]] | None = None,
+               foreseen: Foreseen = NOTHING) -> dict[str, float]:
         """Learn from a batch: ``num_iterations`` optimiser steps.
 
         Args:
@@ -89,9 +123,12 @@ class Learner:
             advantages: one each.
             by_turn: instead, one for each turn of each trajectory.
             by_token: instead, one for each sampled id of each trajectory.
+            returns: what the critic should have said before each sampled id; None where it is not asked.
+            foreseen: what :meth:`foresee` gave; needed with ``returns``.
 
         Returns:
-            Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage and neither KL nor entropy pulls.
+            Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage, neither KL nor entropy pulls and
+            no critic learns.
 
         Raises:
             ValueError: naming the trajectory whose ids and log-probabilities do not match.
@@ -101,24 +138,25 @@ class Learner:
         fine = _finer(by_turn, turn_of) or _finer(by_token, token_of)
         table = advantage[:, None] if fine is None else fine.table
         terms = dataclasses.replace(self.terms, entropy_coef=self._entropy_coef())
-        pulled = terms.kl_coef > 0 or terms.entropy_coef > 0
+        pulled = terms.kl_coef > 0 or terms.entropy_coef > 0 or returns is not None
         if not segments or (not table.any() and not pulled):
             return {"update/skipped": 1.0}
         weight = terms.loss.normaliser(token_counts(segments, len(trajectories)), self.budget)
         if not pulled:  # then these add exactly 0
             segments = [s for s in segments if table[s.trajectory].any()]
-        parts = [
-            self._collate(chunk, advantage, weight, fine)
+        seen = [foreseen[t.id] for t in trajectories] if foreseen else []
+        values = None if returns is None else ValueRows.of(returns, seen, terms.loss.normaliser, self.budget)
+        prepared = [
+            self._prepare(self._collate(chunk, advantage, weight, fine), chunk, [f.old for f in seen], values)
             for chunk in micro_batches(
                 segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
             )
         ]
-        prepared = [self._prepare(part) for part in parts]
         metrics: dict[str, float] = {}
         for _ in range(self.args.num_iterations):
             metrics = self._policy_step(prepared, terms)
         self.entropy = metrics["entropy"]
-        return metrics
+        return {**metrics, **value_metrics([p.values for p in prepared if p.values is not None])}
 
     def _entropy_coef(self) -> float:
         """The weight of this update's entropy bonus: 0 unless entropy was below its target in the update before."""
@@ -131,42 +169,56 @@ class Learner:
         return (batch if fine is None else finer(batch, chunk, fine)).to(self.model.device)
 
     @torch.no_grad()
-    def _prepare(self, batch: MicroBatch) -> Prepared:
-        """Old log-probabilities (only if a second step will need them) and the reference's."""
+    def _prepare(self, batch: MicroBatch, chunk: Sequence[Segment], known: Sequence[Sequence[float]],
+                 values: ValueRows | None) -> Prepared:
+        """Old log-probabilities (only if a second step will need them), the reference's, and what the critic learns."""
         self.model.eval()
-        old = self.scorer(batch.ids, batch.mask, batch.images)[0] if self.args.num_iterations > 1 else None
-        ref = None
-        if self.reference is not None and self.terms.kl_coef > 0:
-            with self.reference() as model:
-                ref = self._score_reference(model, batch)
-        return Prepared(batch, old, ref)
+        old, kind = None, torch.promote_types(self.model.dtype, torch.float32)
+        if self.args.num_iterations > 1 and known:
+            old = to_batch(known, chunk, batch.ids.shape[1], kind).to(batch.ids.device)
+        elif self.args.num_iterations > 1:
+            old = self.scorer(batch.ids, batch.mask, batch.images)[0]
+        ref = self._score_reference(batch) if self.reference is not None and self.terms.kl_coef > 0 else None
+        return Prepared(batch, old, ref, None if values is None else values.at(chunk, batch, kind))
 
-    def _score_reference(self, model: Any, batch: MicroBatch) -> Tensor:
+    def _score_reference(self, batch: MicroBatch) -> Tensor:
         """Log-probabilities of the reference, whose weights never change: what it saw stays known."""
-        if self._reference_scorer is None:
-            vision = self.vision
-            if vision is not None and (model is not self.model or vision.trains):
-                vision = Vision(model, vision.tokens)
-            self._reference_scorer = Scorer(model, self.temperature, vision)
-        return self._reference_scorer(batch.ids, batch.mask, batch.images)[0]
+        assert self.reference is not None
+        with self.reference() as model:
+            if self._reference_scorer is None:
+                vision = self.vision
+                if vision is not None and (model is not self.model or vision.trains):
+                    vision = Vision(model, vision.tokens)
+                self._reference_scorer = Scorer(model, self.temperature, vision)
+            return self._reference_scorer(batch.ids, batch.mask, batch.images)[0]
+
+    def _pass(self, batch: MicroBatch, learn_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities and entropies of the sampled tokens, and the critic's values, if there is one."""
+        if self.critic is None:
+            return (*self.scorer.tokens(batch.ids, batch.mask, batch.images, learn_entropy), None)
+        return self.scorer.with_values(batch.ids, batch.mask, batch.images, self.critic, learn_entropy)
 
     def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
         # Dropout stays off: log-probabilities of sampler, old policy and update must be of one function.
         _eval_mode(self.model)
-        total, entropy, stats = 0.0, 0.0, list[LossStats]()
+        total, wrong, entropy, stats = 0.0, 0.0, 0.0, list[LossStats]()
         for p in prepared:
             b = p.batch
-            logp, h = self.scorer.tokens(b.ids, b.mask, b.images, learn_entropy=terms.entropy_coef > 0)
+            logp, h, v = self._pass(b, terms.entropy_coef > 0)
             old = logp.detach() if p.old is None else p.old
             loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, terms, h)
-            loss.backward()
             total += float(loss.detach())
+            if v is not None and p.values is not None:
+                error = value_loss(v, p.values, self.args.value_clip)
+                wrong += float(error.detach())
+                loss = loss + self.args.value_coef * error
+            loss.backward()
             entropy += float(h.detach()[b.mask].mean()) * s.tokens
             stats.append(s)
         out = {"loss": total, **self._step(), **_summary(stats)}
         out["entropy"] = entropy / max(sum(s.tokens for s in stats), 1)
-        return out
+        return out if self.critic is None else {**out, "value_loss": wrong}
 
     def imitate(self, segments: Sequence[Segment]) -> dict[str, float]:
         """One optimiser step of supervised learning on the masked ids of ``segments``."""
@@ -185,10 +237,46 @@ class Learner:
             self.vision.forget()
         return {"loss": total, **self._step()}
 
+    def weigh(self, segments: Sequence[Segment], worth: Sequence[float]) -> dict[str, float]:
+        """One optimiser step of the weighted log-ratio on the masked ids of ``segments``.
+
+        Args:
+            segments: logged answers.
+            worth: w(x, y) of every trajectory that a segment may name.
+
+        Returns:
+            Metrics; ``log_ratio_up`` and ``log_ratio_down`` are the means of log(pi/pi_ref) over the tokens of answers
+            with w above and below 0 (0 if there are none).
+        """
+        places = {n: i for i, n in enumerate(dict.fromkeys(s.trajectory for s in segments))}
+        here = [dataclasses.replace(s, trajectory=places[s.trajectory]) for s in segments]
+        advantage = torch.tensor([worth[n] for n in places], dtype=torch.float64)
+        weight = NORMALISERS[self.args.normaliser or "grpo"](token_counts(here, len(places)), self.budget)
+        _eval_mode(self.model)  # without dropout, as the reference
+        total, ratios, worths = 0.0, list[Tensor](), list[Tensor]()
+        for chunk in micro_batches(here, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch):
+            b = self._collate(chunk, advantage, weight, None)
+            with torch.no_grad():
+                ref = self._score_reference(b)
+            logp, _ = self.scorer(b.ids, b.mask, b.images)
+            loss = weighted_log_ratio(logp, ref, b.advantage, b.weight, b.mask, self.terms)
+            loss.backward()
+            total += float(loss.detach())
+            ratios.append((logp.detach() - ref)[b.mask])
+            worths.append(b.advantage[b.mask])
+        if self.vision is not None:
+            self.vision.forget()
+        d, w = torch.cat(ratios), torch.cat(worths)
+        up, down = (float(d[side].mean()) if side.any() else 0.0 for side in (w > 0, w < 0))
+        return {"loss": total, "tokens": float(len(d)), "log_ratio_up": up, "log_ratio_down": down, **self._step()}
+
     def _step(self) -> dict[str, float]:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
         rate = self.optimizer.param_groups[0]["lr"]
         finite = bool(torch.isfinite(norm))
+        if self.critic is not None:  # by itself: a critic that is far off would take the policy's share of the norm
+            of_critic = torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.args.max_grad_norm)
+            finite = finite and bool(torch.isfinite(of_critic))
         if finite:
             self.optimizer.step()
             if self.vision is not None and self.vision.trains:
@@ -198,15 +286,18 @@ class Learner:
         return {"grad_norm": float(norm), "learning_rate": float(rate), "update/not_finite": float(not finite)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser, schedule and the last update's entropy, for a checkpoint."""
+        """Optimiser, schedule, the last update's entropy and the critic, for a checkpoint."""
+        critic = None if self.critic is None else self.critic.state_dict()
         return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
-                "entropy": self.entropy}  # fmt: skip
+                "entropy": self.entropy, "critic": critic}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.entropy = state["entropy"]
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
 
 
 def terms_of(args: TrainingArgs) -> LossTerms:
@@ -221,7 +312,7 @@ def terms_of(args: TrainingArgs) -> LossTerms:
         clip=Clip(args.epsilon, args.epsilon if args.epsilon_high is None else args.epsilon_high, args.dual_clip),
         correction=CORRECTIONS[args.importance_correction],
         bounds=Bounds(args.importance_cap, low, high),
-        kl_coef=args.kl_coef,
+        kl_coef=args.kl_coef if args.kl_in == "loss" else 0.0,
         kl=KL[args.kl_estimator],
         entropy_coef=args.entropy_coef,
     )

@@ -18,22 +18,27 @@ class Lesson:
         advantages: one each.
         turns: of each turn of each trajectory; None if every turn shares its trajectory's.
         tokens: of each sampled token of each trajectory; None if a turn's tokens share theirs.
+        returns: what a critic should have said before each of them; None without a critic.
     """
 
     trajectories: list[Trajectory]
     advantages: list[float]
     turns: list[list[float]] | None
     tokens: list[list[float]] | None
+    returns: list[list[float | None]] | None = None
 
 
 def lesson_of(batch: Sequence[Trajectory], earned: Credit) -> Lesson:
     """The valid trajectories of a batch with their credit."""
     valid = [(t, a) for t, a in zip(batch, earned.advantages, strict=True) if a is not None]
-    return Lesson([t for t, _ in valid], [a for _, a in valid], earned.turns, earned.tokens)
+    return Lesson([t for t, _ in valid], [a for _, a in valid], earned.turns, earned.tokens, earned.returns)
 
 
 def with_replays(lesson: Lesson, replays: Sequence[tuple[Trajectory, float]]) -> Lesson:
-    """The lesson with replayed trajectories after the fresh ones; all turns and tokens of one share its advantage."""
+    """The lesson with replayed trajectories after the fresh ones; all turns and tokens of one share its advantage.
+
+    A critic knows nothing of replays: with one there are none (see :func:`mmrl_agents.replay.check_replay`).
+    """
     turns = [[a] * len(t.turns) for t, a in replays]
     tokens = [[a] * sum(len(turn.token_ids) for turn in t.turns) for t, a in replays]
     return Lesson(
@@ -41,4 +46,5 @@ def with_replays(lesson: Lesson, replays: Sequence[tuple[Trajectory, float]]) ->
         [*lesson.advantages, *(a for _, a in replays)],
         None if lesson.turns is None else [*lesson.turns, *turns],
         None if lesson.tokens is None else [*lesson.tokens, *tokens],
+        lesson.returns,
     )

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmrl.image import Image
+from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, head_reads_decoder
 from mmrl_agents.feed import Feed
 from mmrl_agents.vision import Vision
@@ -60,15 +61,28 @@ class Scorer:
         """
         first, place = distinct(ids, mask, images)
         shown = [images[i] for i in first] if images else ()
-        logp, spread = self._of_rows(ids[first], mask[first], shown, learn_entropy)
+        logp, spread = self._of_logits(self._logits(ids[first], mask[first], shown), ids[first], mask[first],
+                                       learn_entropy)  # fmt: skip
         # Rows that are the same (a group's equal answers) are computed once; each has its own part in the gradient.
         return logp[place], spread[place]
 
-    def _of_rows(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                 images: Sequence[Sequence[Image]],
-                 learn_entropy: bool) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
-        """Log-probabilities and entropies where ``mask``, 0 elsewhere."""
-        logits = self.feed.allowed(self._logits(ids, mask, images)) / self.temperature
+    def with_values(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
+                    images: Sequence[Sequence[Image]], critic: Critic, learn_entropy: bool = False) -> tuple[
+                        Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
+        """Log-probabilities and entropies as :meth:`tokens`, and the critic's values before these ids, in one pass."""
+        first, place = distinct(ids, mask, images)
+        hidden = self.hidden(ids[first], mask[first], [images[i] for i in first] if images else ())
+        logits = base_of(self.model).get_output_embeddings()(hidden)
+        logp, spread = self._of_logits(logits, ids[first], mask[first], learn_entropy)
+        values = critic(hidden)
+        nothing = torch.zeros(logp.shape, dtype=values.dtype, device=values.device)
+        return logp[place], spread[place], nothing.masked_scatter(mask[first], values)[place]
+
+    def _of_logits(self, logits: Float[Tensor, "tokens vocab"], ids: Int[Tensor, "rows length"],
+                   mask: Bool[Tensor, "rows length-1"],
+                   learn_entropy: bool) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
+        """Log-probabilities and entropies where ``mask``, 0 elsewhere; at least float32."""
+        logits = self.feed.allowed(logits if logits.dtype == torch.float64 else logits.float()) / self.temperature
         logprobs = torch.log_softmax(logits, dim=-1)
         chosen = logprobs.gather(1, ids[:, 1:][mask][:, None])[:, 0]
         with torch.set_grad_enabled(learn_entropy and torch.is_grad_enabled()):
@@ -78,21 +92,19 @@ class Scorer:
 
     def _logits(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
                 images: Sequence[Sequence[Image]]) -> Float[Tensor, "tokens vocab"]:
-        """Logits at the masked positions, at least float32."""
+        """Logits at the masked positions."""
         if self._split is None:  # Vision's own check includes this one
             probe = ids[:1, : min(8, ids.shape[1] - 1)]
             self._split = self.feed.vision is not None or head_reads_decoder(self.model, probe)
         if self._split:
-            logits = self._head_only(ids, mask, images)
-        else:
-            logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits[mask]
-        return logits if logits.dtype == torch.float64 else logits.float()
+            return base_of(self.model).get_output_embeddings()(self.hidden(ids, mask, images))
+        return self.model(input_ids=ids[:, :-1], use_cache=False).logits[mask]
 
-    def _head_only(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                   images: Sequence[Sequence[Image]]) -> Tensor:
-        base = base_of(self.model)
-        hidden = base.get_decoder()(**self.feed.whole(ids[:, :-1], images), use_cache=False).last_hidden_state
-        return base.get_output_embeddings()(hidden[mask])
+    def hidden(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
+               images: Sequence[Sequence[Image]]) -> Float[Tensor, "tokens width"]:
+        """The decoder's last hidden state in the places that predict the masked ids, row after row."""
+        decoder = base_of(self.model).get_decoder()
+        return decoder(**self.feed.whole(ids[:, :-1], images), use_cache=False).last_hidden_state[mask]
 
 
 def distinct(ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],

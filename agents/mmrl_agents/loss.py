@@ -20,25 +20,35 @@ from mmrl_agents.loss_type import Loss
 from mmrl_agents.surrogate import Clip
 
 Tokens = Float[Tensor, "rows seq"]
-Kl = Callable[[Tokens], Tokens]
+Kl = Callable[[Tokens, Tokens], Tokens]
+"""``(d, rho) -> estimate``, both with gradient."""
 
 
-def k1(d: Tokens) -> Tokens:
+def k1(d: Tokens, rho: Tokens) -> Tokens:
     """``d``: unbiased for KL(pi||ref), but as a loss its gradient is 0 in expectation."""
     return d
 
 
-def k2(d: Tokens) -> Tokens:
+def k2(d: Tokens, rho: Tokens) -> Tokens:
     """``d^2 / 2``: as a loss its gradient is that of KL(pi||ref)."""
     return d.square() / 2
 
 
-def k3(d: Tokens) -> Tokens:
+def k3(d: Tokens, rho: Tokens) -> Tokens:
     """``exp(-d) + d - 1``: never negative; as a loss its gradient is that of KL(ref||pi)."""
     return torch.exp(-d) + d - 1
 
 
-KL: dict[str, Kl] = {"k1": k1, "k2": k2, "k3": k3}
+def rho_k3(d: Tokens, rho: Tokens) -> Tokens:
+    """``rho k3``, the gradient through rho too: value and gradient are those of KL(pi||ref) on tokens of pi_old.
+
+    ``grad = rho (k3 + 1 - exp(-d)) grad log pi = rho d grad log pi``, whose expectation under pi_old is the gradient of
+    KL(pi||ref), however far pi has moved; k2's is it only while pi = pi_old (DeepSeek-V3.2, 2512.02556).
+    """
+    return rho * k3(d, rho)
+
+
+KL: dict[str, Kl] = {"k1": k1, "k2": k2, "k3": k3, "rho_k3": rho_k3}
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class LossTerms:
         clip: how far that ratio may go.
         correction: from w to the weight of a token.
         bounds: where it cuts.
-        kl_coef: weight of the KL term; 0 needs no reference.
+        kl_coef: weight of the KL term; 0 (so too where KL is taken off the reward) needs no reference.
         kl: its estimator, from :data:`KL`.
         entropy_coef: weight of the entropy bonus; 0 needs no entropy.
     """
@@ -114,7 +124,8 @@ def policy_loss(logp: Tokens, old: Tokens, mu: Tokens, ref: Tokens | None, advan
     token = corrected * terms.loss.surrogate(logp, old, advantage, mask, terms.clip)
     divergence = torch.zeros_like(token)
     if ref is not None:
-        divergence = terms.kl(logp - torch.where(mask, ref, 0.0).detach())
+        d = logp - torch.where(mask, ref, 0.0).detach()
+        divergence = terms.kl(d, torch.exp(logp - old.detach()))
         token = token + terms.kl_coef * divergence
     if terms.entropy_coef > 0 and entropy is not None:
         token = token - terms.entropy_coef * torch.where(mask, entropy, 0.0)
@@ -137,6 +148,26 @@ def _stats(ratio: Tokens, log_w: Tokens, corrected: Tokens, divergence: Tokens, 
         dropped=float((mask & (corrected == 0)).sum()),
         ratio=float(torch.where(mask, (ratio - 1).abs(), 0.0).max()) if mask.numel() else 0.0,
     )
+
+
+def weighted_log_ratio(logp: Tokens, ref: Tokens, worth: Tokens, weight: Tokens, mask: Bool[Tensor, "rows seq"],
+                       terms: LossTerms) -> Float[Tensor, ""]:
+    """``sum over tokens of weight * (-w(x, y) d + kl_coef * kl(d))``, ``d = log pi - log ref``.
+
+    With weights that are a mean over answers, ``-E[w(x, y) log(pi(y|x) / pi_ref(y|x))]`` over logged answers.  pi_ref
+    shifts its value and not its gradient, so that what holds the policy near pi_ref is the KL term.
+
+    Args:
+        logp: log-probabilities of the logged tokens under the policy, with gradient.
+        ref: the same under the reference.
+        worth: w of each token's answer, above 0 or below.
+        weight: of each token.
+        mask: True on the answers' tokens; whatever stands elsewhere changes nothing.
+        terms: the KL term; an estimator that reads rho has no meaning here.
+    """
+    d = torch.where(mask, logp, 0.0) - torch.where(mask, ref, 0.0).detach()
+    token = terms.kl_coef * terms.kl(d, torch.ones_like(d)) - torch.where(mask, worth, 0.0) * d
+    return (torch.where(mask, weight, 0.0) * token).sum()
 
 
 def sft_loss(logp: Tokens, weight: Tokens, mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:

@@ -23,6 +23,7 @@ from mmrl.errors import BadInput
 from mmrl.sampling_config import Replay
 from mmrl.store import RunStore, read_trajectories
 from mmrl.trajectory import Trajectory
+from mmrl_agents.credit import find_method
 from mmrl_agents.tasks import NOISE_REPLAY, Plan
 
 
@@ -46,12 +47,19 @@ class Remembered:
 
 
 def check_replay(loaded: LoadedConfig) -> None:
-    """Refuse to replay without a correction for the older policies that sampled.
+    """Refuse to replay without a correction for the older policies that sampled, or beside a critic.
 
     Raises:
         BadInput: naming its place and what would be right.
     """
-    if loaded.config.replay is not None and loaded.config.training_args.importance_correction == "none":
+    args = loaded.config.training_args
+    if loaded.config.replay is None:
+        return
+    if find_method(args.advantage).critic:
+        raise BadInput(f"{loaded.where('replay')}: a replayed trajectory keeps the advantage that it had in its group, "
+                       f"and advantage '{args.advantage}' goes by a critic; leave 'replay' out, or take an advantage "
+                       "that compares groups, such as grpo")  # fmt: skip
+    if args.importance_correction == "none":
         where = loaded.where("training_args", "importance_correction")
         raise BadInput(f"{where}: replay learns from what older policies sampled, and importance_correction 'none' "
                        "ignores that; take token, icepop or geometric, or leave 'replay' out")  # fmt: skip

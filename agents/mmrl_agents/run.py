@@ -21,6 +21,7 @@ from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
+from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, language_parameters
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
@@ -84,10 +85,30 @@ def check_credit(loaded: LoadedConfig) -> None:
             readers = ", ".join(name for name, m in METHODS.items() if key in m.keys)
             raise BadInput(f"{loaded.where('training_args', key)}: advantage '{args.advantage}' does not read '{key}'; "
                            f"leave it out, or take one that does: {readers}")  # fmt: skip
+    check_kl(loaded)
 
 
-def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps: int) -> Run:
+def check_kl(loaded: LoadedConfig) -> None:
+    """Check the keys of KL that is taken off the reward.
+
+    Raises:
+        BadInput: naming the key, its place and what would be right.
+    """
+    args = loaded.config.training_args
+    if args.kl_in != "reward":
+        return
+    if args.kl_coef == 0:
+        raise BadInput(f"{loaded.where('training_args', 'kl_in')}: kl_in 'reward' takes kl_coef times KL off the "
+                       "reward, and kl_coef is 0; set training_args.kl_coef, or leave kl_in out")  # fmt: skip
+    if args.kl_estimator in ("k2", "rho_k3"):
+        raise BadInput(f"{loaded.where('training_args', 'kl_estimator')}: kl_in 'reward' reads 'k1', not "
+                       f"'{args.kl_estimator}', which is for the loss; leave kl_estimator out")  # fmt: skip
+
+
+def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps: int, refers: bool = False) -> Run:
     """Make or reopen the run's folder, load the model, and take up the last checkpoint if there is one.
+
+    ``refers``: load the reference policy, whatever ``kl_coef``.
 
     Raises:
         BadInput: if the folder exists (without ``resume``), is none of a run, or belongs to another config.
@@ -104,11 +125,14 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     torch.manual_seed(config.training_args.seed)
     files = find_model(config.model_id, loaded.where("model_id"))
     processing = load_processing(files)
-    model, reference = build_model(files, config.training_args)
+    model, reference = build_model(files, config.training_args, refers)
     budget = config.rollout.max_new_tokens * (largest(config.rollout.max_turns) or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
     vision = None if tokens is None else Vision(model, tokens)
-    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision)
+    where = loaded.where("training_args", "advantage")
+    critic = Critic.of(model, vision is not None, where) if find_method(config.training_args.advantage).critic else None
+    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision,
+                      critic)  # fmt: skip
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
     run = Run(loaded, store, model, processing, learner, reporter, start)
@@ -125,12 +149,12 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     return run
 
 
-def build_model(files: ModelFiles, args: TrainingArgs) -> tuple[Any, Reference | None]:
-    """Load the model to train, with its adapter, and the reference if the KL term needs one."""
+def build_model(files: ModelFiles, args: TrainingArgs, refers: bool = False) -> tuple[Any, Reference | None]:
+    """Load the model to train, with its adapter, and the reference if the KL term, or the learner, needs one."""
     model = load_model(files, "bfloat16" if args.bf16 else "float32", trainable=True)
     if args.freeze_vision and args.lora is None and sees(files):  # under an adapter all base weights are frozen
         freeze_vision(model)
-    needs_reference = args.kl_coef > 0
+    needs_reference = refers or args.kl_coef > 0
     reference: Reference | None = None
     if files.adapter is not None:
         reference = adapter_copy(model, files.adapter) if needs_reference else None

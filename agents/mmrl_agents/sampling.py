@@ -17,6 +17,7 @@ from mmrl.errors import BadInput
 from mmrl.trajectory import Trajectory
 from mmrl_agents.credit import METHODS, Credit, credit, find_method
 from mmrl_agents.curriculum import success_by_entry
+from mmrl_agents.foresight import NOTHING, Foreseen
 from mmrl_agents.tasks import Plan, step_entries, step_specs
 
 RunRound = Callable[[Sequence[EpisodeSpec], int], Sequence[Trajectory]]
@@ -118,9 +119,9 @@ def has_spread(group: Sequence[Trajectory], config: Config) -> bool:
     return any(abs(a) > ROUNDING for a in (*finer, *(a for a in earned.advantages if a is not None)))
 
 
-def kept_credit(sampled: Sampled, config: Config) -> Credit:
+def kept_credit(sampled: Sampled, config: Config, foreseen: Foreseen = NOTHING) -> Credit:
     """The credit of the groups to learn from; the batch's statistics are over them alone."""
-    return credit(sampled.batch, sampled.size, config) if sampled.kept else Credit([], None)
+    return credit(sampled.batch, sampled.size, config, foreseen) if sampled.kept else Credit([], None)
 
 
 def all_advantages(sampled: Sampled, earned: Credit) -> list[float | None]:

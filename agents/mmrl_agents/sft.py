@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,45 +48,67 @@ class Sft:
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         check_config(loaded)
-        config, args = loaded.config, loaded.config.training_args
-        trajectories = load_imitated(config)
-        files = find_model(config.model_id)
-        processing = load_processing(files)
-        transcript = Transcript(processing, end_ids(load_generation(files), processing))
-        segments = [
-            s for i, t in enumerate(trajectories) for s in imitation_segments(t, i, transcript, config.rollout.window)
-        ]
-        size = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        steps = args.max_steps if args.max_steps > 0 else max(1, round(args.num_train_epochs * len(segments) / size))
-        run = open_run(loaded, resume, reporter, steps)
-        if run.progress.step == 0:
-            HeldOut(run).final("before")
-        reporter.say(f"imitating {len(trajectories)} episodes, {len(segments)} segments, {steps} steps")
-        self._loop(run, segments, size, steps)
-        publish(run, "final")
-        HeldOut(run).final("after")
-        run.store.close()
-        return run.store.root
+        trajectories = load_imitated(loaded.config)
+        return learn_offline(loaded, resume, reporter, trajectories, f"imitating {len(trajectories)} episodes",
+                             lambda run, segments: run.learner.imitate(segments))  # fmt: skip
 
-    def _loop(self, run: Run, segments: Sequence[Segment], size: int, steps: int) -> None:
-        args, held_out = run.config.training_args, HeldOut(run)
-        limit = args.max_minutes or float("inf")
-        while run.progress.step < steps and run.progress.minutes < limit:
-            began, step = time.monotonic(), run.progress.step + 1
-            metrics: dict[str, float] = {"step": step}
-            metrics |= run.learner.imitate(pick(segments, step, size, args.seed))
-            minutes = run.progress.minutes + (time.monotonic() - began) / 60
-            run.progress = dataclasses.replace(run.progress, step=step, minutes=minutes)
-            last = step >= steps or minutes >= limit
-            if last or step % run.config.eval.every == 0:
-                metrics |= held_out.choose_best()
-            run.store.log(metrics)
-            run.reporter.step(step, steps, metrics)
-            if last or run.reporter.stopping or step % args.save_steps == 0:
-                save_checkpoint(run)
-            if run.reporter.stopping and not last:
-                run.store.close()
-                raise KeyboardInterrupt
+
+Update = Callable[[Run, Sequence[Segment]], dict[str, float]]
+"""One optimiser step on these segments; returns metrics."""
+
+
+def learn_offline(loaded: LoadedConfig, resume: bool, reporter: Reporter, trajectories: Sequence[Trajectory],
+                  doing: str, update: Update, refers: bool = False) -> Path:
+    """A run that learns from trajectories which are there already.
+
+    Args:
+        loaded: the run's configuration.
+        resume: go on from the last checkpoint.
+        reporter: what the run tells.
+        trajectories: what it learns from.
+        doing: that in words.
+        update: how it learns.
+        refers: it needs the reference policy, whatever ``kl_coef``.
+    """
+    config, args = loaded.config, loaded.config.training_args
+    files = find_model(config.model_id)
+    processing = load_processing(files)
+    transcript = Transcript(processing, end_ids(load_generation(files), processing))
+    segments = [
+        s for i, t in enumerate(trajectories) for s in imitation_segments(t, i, transcript, config.rollout.window)
+    ]
+    size = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    steps = args.max_steps if args.max_steps > 0 else max(1, round(args.num_train_epochs * len(segments) / size))
+    run = open_run(loaded, resume, reporter, steps, refers)
+    if run.progress.step == 0:
+        HeldOut(run).final("before")
+    reporter.say(f"{doing}, {len(segments)} segments, {steps} steps")
+    _loop(run, segments, size, steps, update)
+    publish(run, "final")
+    HeldOut(run).final("after")
+    run.store.close()
+    return run.store.root
+
+
+def _loop(run: Run, segments: Sequence[Segment], size: int, steps: int, update: Update) -> None:
+    args, held_out = run.config.training_args, HeldOut(run)
+    limit = args.max_minutes or float("inf")
+    while run.progress.step < steps and run.progress.minutes < limit:
+        began, step = time.monotonic(), run.progress.step + 1
+        metrics: dict[str, float] = {"step": step}
+        metrics |= update(run, pick(segments, step, size, args.seed))
+        minutes = run.progress.minutes + (time.monotonic() - began) / 60
+        run.progress = dataclasses.replace(run.progress, step=step, minutes=minutes)
+        last = step >= steps or minutes >= limit
+        if last or step % run.config.eval.every == 0:
+            metrics |= held_out.choose_best()
+        run.store.log(metrics)
+        run.reporter.step(step, steps, metrics)
+        if last or run.reporter.stopping or step % args.save_steps == 0:
+            save_checkpoint(run)
+        if run.reporter.stopping and not last:
+            run.store.close()
+            raise KeyboardInterrupt
 
 
 def load_imitated(config: Config) -> list[Trajectory]:

@@ -29,6 +29,7 @@ from mmrl_agents.check_images import check_images
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import find_method, no_states
 from mmrl_agents.curriculum import check_curriculum, followed, mix_metrics, mix_weights
+from mmrl_agents.foresight import kl_metrics
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.lesson import lesson_of, with_replays
 from mmrl_agents.metrics import rollout_metrics
@@ -62,7 +63,7 @@ class Grpo:
         check_curriculum(loaded)
         check_replay(loaded)
         if not loaded.config.reward_plugins:
-            raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
+            raise BadInput(f"{loaded.path}: {loaded.config.train_type} needs at least one entry in reward_plugins")
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
@@ -138,11 +139,13 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     weights = mix_weights(config, before.success)
     sampled = sample(config, sizes, step, before.cursor, rounds_of(run, policy, suite, state), weights)
     generated = time.monotonic()
-    warn_of_failures(run, sampled.trajectories)
-    earned = kept_credit(sampled, config)
+    warn_of_failures(run.reporter, sampled.trajectories)
     again = library.fetch(replayed(before.remembered, config, sizes, step))
+    foreseen = run.learner.foresee([*sampled.batch, *(t for t, _ in again)])
+    earned = kept_credit(sampled, config, foreseen)
     lesson = with_replays(lesson_of(sampled.batch, earned), again)
-    update = run.learner.update(lesson.trajectories, lesson.advantages, lesson.turns, lesson.tokens)
+    update = run.learner.update(lesson.trajectories, lesson.advantages, lesson.turns, lesson.tokens, lesson.returns,
+                                foreseen)  # fmt: skip
     policy.updated(step)
     advantages = all_advantages(sampled, earned)
     run.progress = progress_after(run, sampled, advantages)
@@ -151,8 +154,8 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
     course = {**group_metrics(sampled), **mix_metrics(config.environments, weights, sampled.success),
               **replay_metrics(config.replay, before.remembered, again),
-              **cap_metrics(config.rollout.max_turns, state)}  # fmt: skip
-    return {"step": step, **rollout_metrics(sampled.trajectories, advantages), **course, **update, **timing}
+              **cap_metrics(config.rollout.max_turns, state), **kl_metrics(foreseen)}  # fmt: skip
+    return {"step": step, **rollout_metrics(sampled.trajectories, advantages), **update, **course, **timing}
 
 
 def rounds_of(run: Run, policy: HFPolicy, suite: RewardSuite, state: RunState) -> RunRound:
@@ -184,7 +187,7 @@ def training_scheduler(run: Run, state: RunState) -> Scheduler:
     return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
 
 
-def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
+def warn_of_failures(reporter: Reporter, trajectories: Sequence[Trajectory]) -> None:
     """Say which plugins failed, how often, and the first error of each."""
     failed: dict[str, list[str]] = {}
     for t in trajectories:
@@ -193,7 +196,7 @@ def warn_of_failures(run: Run, trajectories: Sequence[Trajectory]) -> None:
                 failed.setdefault(name, []).append(str(score.info.get("error", "")))
     for name, errors in failed.items():
         why = errors[0].partition("\n")[0]
-        run.reporter.say(f"plugin '{name}' failed on {len(errors)} of {len(trajectories)} rollouts: {why}")
+        reporter.say(f"plugin '{name}' failed on {len(errors)} of {len(trajectories)} rollouts: {why}")
 
 
 def state_of(run: Run, steps: int) -> RunState:

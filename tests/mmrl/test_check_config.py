@@ -122,6 +122,7 @@ def test_bad_keys_of_an_entry(path: Path, line: str, expected: str) -> None:
     ("training_args: {turn_discount: 0.5}", "training_args.turn_discount"),
     ("training_args: {turn_baseline: state}", "training_args.turn_baseline"),
     ("", "rewards.clip"),
+    ("training_args: {kl_in: reward, kl_coef: 0.1}", "training_args.kl_in"),
 ])  # fmt: skip
 def test_what_works_on_sums_does_not_go_with_scores_compared_one_by_one(path: Path, more: str, key: str) -> None:
     clip = "" if more else ", clip: [0, 1]"

@@ -18,6 +18,8 @@ from mmrl.score import RewardRecord, Score
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.advantage import batch_std, gdpo, grpo, reinforce_pp
 from mmrl_agents.credit import METHODS, credit, find_method, turn_rewards
+from mmrl_agents.foresight import foresight
+from mmrl_agents.gae import gae, whitened
 
 SIZE = 8
 
@@ -262,5 +264,95 @@ def test_what_is_no_estimator_is_bad_input(tmp_path: Path, name: str, said: str)
 
 def test_every_method_reads_keys_that_exist() -> None:
     keys = {k for m in METHODS.values() for k in m.keys}
-    assert keys == {"turn_discount", "turn_baseline", "token_discount", "gigpo_omega"}
-    assert [n for n, m in METHODS.items() if not m.groups] == ["reinforce_pp"]
+    assert keys == {"turn_discount", "turn_baseline", "token_discount", "gigpo_omega", "gae_lambda",
+                    "critic_learning_rate", "value_coef", "value_clip"}  # fmt: skip
+    assert [n for n, m in METHODS.items() if not m.groups] == ["reinforce_pp", "gae", "gae_turn"]
+    assert [n for n, m in METHODS.items() if m.critic] == ["gae", "gae_turn"]
+
+
+def two_turns(name: str, reward: float | None, **changes: Any) -> Trajectory:
+    """Two sampled tokens, then one."""
+    turns = (Turn((), "x", token_ids=(1, 2), logprobs=(0.0, 0.0)), Turn((), "y", token_ids=(3,), logprobs=(0.0,)))
+    return dataclasses.replace(rewarded([reward])[0], id=name, turns=turns, **changes)
+
+
+SEEN = {
+    "a": foresight([-1.0, -1.0, -1.0], [0.5, 1.0, 2.0], [-2.0, -1.0, 1.0], 0.5),  # charges 0.5, 0, -1
+    "b": foresight([-1.0, -1.0, -1.0], [0.25, 0.0, -1.0], [-1.0, -3.0, -1.0], 0.5),  # charges 0, 1, 0
+}
+FREE = {name: dataclasses.replace(f, charges=()) for name, f in SEEN.items()}
+
+
+def test_gae_asks_the_critic_before_every_token() -> None:
+    batch = [two_turns("a", 3.0), two_turns("broken", None), two_turns("b", 1.0)]
+    got = credit(batch, 1, config(advantage="gae", token_discount=0.5, gae_lambda=0.4), FREE)
+    rows = [gae([0.0, 0.0, r], FREE[n].values, 0.5, 0.4) for n, r in (("a", 3.0), ("b", 1.0))]
+    assert got.tokens == whitened(rows)
+    assert got.turns is None
+    assert got.advantages == [sum(got.tokens[0]) / 3, None, sum(got.tokens[1]) / 3]
+    assert got.returns == [[a + v for a, v in zip(row, FREE[n].values, strict=True)]
+                           for row, n in zip(rows, "ab", strict=True)]  # fmt: skip
+
+
+def test_gae_over_turns_asks_it_before_their_first_tokens() -> None:
+    batch = [two_turns("a", 3.0), two_turns("b", 1.0)]
+    got = credit(batch, 1, config(advantage="gae_turn", turn_discount=0.5, gae_lambda=0.4), FREE)
+    rows = [gae([0.0, 3.0], [0.5, 2.0], 0.5, 0.4), gae([0.0, 1.0], [0.25, -1.0], 0.5, 0.4)]
+    (a, b), (c, d) = whitened(rows)
+    assert got.tokens == [[a, a, b], [c, c, d]]
+    assert got.advantages == [(a + b) / 2, (c + d) / 2]
+    assert got.returns == [[rows[0][0] + 0.5, None, rows[0][1] + 2.0], [rows[1][0] + 0.25, None, rows[1][1] - 1.0]]
+
+
+@pytest.mark.parametrize("name", ["gae", "gae_turn"])
+def test_an_episode_that_was_cut_short_ends_as_one_that_ended(name: str) -> None:
+    ended, cut = (
+        credit([two_turns("a", 3.0, terminated=not short, truncated=short), two_turns("b", 1.0)], 1,
+               config(advantage=name), FREE)
+        for short in (False, True)
+    )  # fmt: skip
+    assert ended == cut
+
+
+def test_gae_without_a_critics_words_and_discount_is_the_whitened_return() -> None:
+    batch = [two_turns("a", 3.0), two_turns("b", 1.0)]
+    silent = {name: dataclasses.replace(f, values=(0.0, 0.0, 0.0)) for name, f in FREE.items()}
+    got = credit(batch, 1, config(advantage="gae", gae_lambda=1.0), silent)
+    pp = credit(batch, 1, config(advantage="reinforce_pp"))
+    assert got.tokens == pp.tokens
+    assert got.returns == [[3.0] * 3, [1.0] * 3]
+
+
+def test_kl_comes_off_the_reward_of_a_trajectory_before_groups_are_compared() -> None:
+    batch = [two_turns("a", 3.0), two_turns("b", 1.0)]
+    got = credit(batch, 2, config(advantage="dr_grpo", kl_in="reward", kl_coef=0.5), SEEN)
+    a, b = 3.0 - (0.5 + 0 - 1), 1.0 - 1.0
+    assert got.advantages == [(a - b) / 2, (b - a) / 2]
+    assert credit(batch, 2, config(advantage="dr_grpo"), FREE).advantages == [1.0, -1.0]
+
+
+def test_kl_comes_off_the_reward_of_its_own_turn() -> None:
+    batch = [two_turns("a", 3.0), two_turns("b", 1.0)]
+    got = credit(batch, 2, config(advantage="dr_grpo", turn_discount=0.5), SEEN).turns
+    a, b = [-0.5 + 0.5 * 4.0, 4.0], [-1.0 + 0.5 * 1.0, 1.0]  # returns-to-go of the turns' rewards less their KL
+    mean = sum(a + b) / 4
+    assert got == [[x - mean for x in a], [x - mean for x in b]]
+    states = [dataclasses.replace(t, turns=tuple(dataclasses.replace(u, info={"state_key": "s"}) for u in t.turns))
+              for t in batch]  # fmt: skip
+    steps = credit(states, 2, config(advantage="gigpo", turn_discount=0.5), SEEN)
+    assert steps.advantages == [1.75, -1.75]
+    assert steps.turns == [[1.75 + x - mean for x in a], [-1.75 + x - mean for x in b]]
+
+
+def test_kl_comes_off_the_reward_of_its_own_token() -> None:
+    batch = [two_turns("a", 3.0), two_turns("b", 1.0)]
+    got = credit(batch, 1, config(advantage="reinforce_pp", token_discount=0.5), SEEN)
+    rewards = [[-0.5, 0.0, 4.0], [0.0, -1.0, 1.0]]
+    assert got.tokens == reinforce_pp(rewards, [[1, 1, 1]] * 2, [True, True], 0.5)
+    estimated = credit(batch, 1, config(advantage="gae", token_discount=0.5), SEEN).tokens
+    assert estimated == whitened(
+        [gae(r, SEEN[n].values, 0.5, 0.95) for r, n in zip(rewards, "ab", strict=True)]
+    )
+    turns = credit(batch, 1, config(advantage="gae_turn"), SEEN).tokens
+    (a, b), (c, d) = whitened([gae([-0.5, 4.0], [0.5, 2.0], 1.0, 0.95), gae([-1.0, 1.0], [0.25, -1.0], 1.0, 0.95)])
+    assert turns == [[a, a, b], [c, c, d]]

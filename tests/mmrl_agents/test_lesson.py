@@ -26,3 +26,7 @@ def test_replays_come_after_the_fresh_and_share_their_advantage() -> None:
 def test_without_replays_nothing_changes() -> None:
     lesson = lesson_of(ragged(2), Credit([1.0, -1.0], [[1.0], [-1.0, -1.0]]))
     assert with_replays(lesson, []) == lesson
+
+
+def test_returns_go_along() -> None:
+    assert lesson_of(ragged(1), Credit([1.0], None, None, [[0.5, None]])).returns == [[0.5, None]]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmrl_agents.advantage import dr_grpo
 from mmrl_agents.correction import CORRECTIONS
-from mmrl_agents.loss import KL, LossTerms, k1, k2, k3, policy_loss, sft_loss
+from mmrl_agents.loss import KL, LossTerms, k1, k2, k3, policy_loss, rho_k3, sft_loss, weighted_log_ratio
 from mmrl_agents.loss_type import LOSSES
 from mmrl_agents.normaliser import NORMALISERS
 
@@ -90,10 +90,12 @@ def test_the_entropy_bonus_is_taken_off_where_tokens_were_sampled() -> None:
 
 
 def test_kl_estimators_have_their_values() -> None:
-    d = torch.tensor([[0.0, 0.5, -2.0]], dtype=torch.float64)
-    assert k1(d).tolist() == d.tolist()
-    assert k2(d).tolist() == [[0.0, 0.125, 2.0]]
-    assert k3(d)[0].tolist() == pytest.approx([0.0, math.exp(-0.5) - 0.5, math.exp(2) - 3], abs=1e-12)
+    d, rho = torch.tensor([[0.0, 0.5, -2.0], [9.0, 2.0, 0.5]], dtype=torch.float64)[:, None]
+    assert k1(d, rho).tolist() == d.tolist()
+    assert k2(d, rho).tolist() == [[0.0, 0.125, 2.0]]
+    by_hand = [0.0, math.exp(-0.5) - 0.5, math.exp(2) - 3]
+    assert k3(d, rho)[0].tolist() == pytest.approx(by_hand, abs=1e-12)
+    assert rho_k3(d, rho)[0].tolist() == pytest.approx([0.0, 2 * by_hand[1], by_hand[2] / 2], abs=1e-12)
 
 
 THETA = torch.tensor([0.3, -0.4, 0.9, 0.0], dtype=torch.float64)
@@ -112,6 +114,7 @@ def bandit_gradient(f: Callable[[Tensor], Tensor]) -> Tensor:
         ("k1", lambda logp: 0 * logp.sum()),
         ("k2", lambda logp: (logp.exp() * (logp - REF)).sum()),  # KL(pi || ref)
         ("k3", lambda logp: (REF.exp() * (REF - logp)).sum()),  # KL(ref || pi)
+        ("rho_k3", lambda logp: (logp.exp() * (logp - REF)).sum()),  # KL(pi || ref)
     ],
 )
 def test_kl_gradients_in_expectation(name: str, true: Callable[[Tensor], Tensor]) -> None:
@@ -124,6 +127,25 @@ def test_kl_gradients_in_expectation(name: str, true: Callable[[Tensor], Tensor]
         return policy_loss(rows, old, old, REF[None], zero, probs[None], mask, how)[0]
 
     torch.testing.assert_close(bandit_gradient(expected), bandit_gradient(true), rtol=0, atol=1e-14)
+
+
+def test_rho_k3_has_value_and_gradient_of_the_kl_of_a_policy_that_has_moved() -> None:
+    """Arms drawn from pi_old, far from pi: rho k3 is KL(pi||ref) all the same, and the only estimator that is."""
+    old = torch.log_softmax(torch.tensor([1.0, -0.2, -0.7, 0.4], dtype=torch.float64), 0)
+
+    def expected(logp: Tensor, name: str) -> Tensor:
+        zero, mask = torch.zeros((1, 4), dtype=torch.float64), torch.ones((1, 4), dtype=torch.bool)
+        how = terms(Case("dapo", kl_coef=1.0, kl=name))
+        return policy_loss(logp[None], old[None], old[None], REF[None], zero, old.exp()[None], mask, how)[0]
+
+    def true(logp: Tensor) -> Tensor:
+        return (logp.exp() * (logp - REF)).sum()
+
+    logp = torch.log_softmax(THETA, 0)
+    for name in KL:
+        close = torch.allclose(bandit_gradient(lambda x, n=name: expected(x, n)), bandit_gradient(true), atol=1e-14)
+        assert close is (name == "rho_k3"), name
+    assert float(expected(logp, "rho_k3")) == pytest.approx(float(true(logp)), abs=1e-14)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -225,3 +247,64 @@ def test_stats_by_hand() -> None:
     assert s.weight == pytest.approx(2 + 1 + 0.5, abs=1e-12)
     assert s.weight_sq == pytest.approx(4 + 1 + 0.25, abs=1e-12)
     assert s.mismatch == pytest.approx((4 - math.log(4) - 1) + 0 + (0.5 + math.log(2) - 1), abs=1e-12)
+
+
+WORTH = torch.tensor([1.5, -0.7, 0.0], dtype=torch.float64)[:, None].expand(ROWS, SEQ)
+PULLS = [Case("grpo"), *[Case("grpo", kl=kl, kl_coef=0.3) for kl in ("k1", "k2", "k3")]]
+
+
+def logged(b: dict[str, Tensor], case: Case, weight: Tensor, worth: Tensor = WORTH) -> tuple[Tensor, Tensor]:
+    logp = b["logp"].clone().requires_grad_()
+    loss = weighted_log_ratio(logp, b["ref"], worth, weight, b["mask"], terms(case))
+    return loss.detach(), torch.autograd.grad(loss, logp)[0]
+
+
+def logged_oracle(logp: Tensor, ref: Tensor, case: Case) -> float:
+    """The mean over answers of -w times the mean log-ratio of their tokens, and KL; in Python's floats."""
+    total = 0.0
+    for i, n in enumerate(LENGTHS):
+        for d in (logp[i, :n] - ref[i, :n]).tolist():
+            divergence = {"k1": d, "k2": d * d / 2, "k3": math.exp(-d) + d - 1}[case.kl]
+            total += (-float(WORTH[i, 0]) * d + case.kl_coef * divergence) / (ROWS * n)
+    return total
+
+
+@pytest.mark.parametrize("case", PULLS, ids=str)
+def test_weighted_log_ratio_equals_its_formula(case: Case) -> None:
+    b, h = draw(), 1e-6
+    loss, grad = logged(b, case, weights(case))
+    assert float(loss) == pytest.approx(logged_oracle(b["logp"], b["ref"], case), abs=1e-12)
+    for i, t in itertools.product(range(ROWS), range(SEQ)):
+        step = torch.zeros((ROWS, SEQ), dtype=torch.float64)
+        step[i, t] = h
+        up, down = (logged_oracle(b["logp"] + s, b["ref"], case) for s in (step, -step))
+        assert float(grad[i, t]) == pytest.approx((up - down) / (2 * h), abs=1e-7)
+
+
+def test_the_reference_shifts_the_weighted_log_ratio_and_not_its_gradient() -> None:
+    b, case = draw(), Case("grpo")
+    loss, grad = logged(b, case, weights(case))
+    moved, same = logged({**b, "ref": b["ref"] + 1.0}, case, weights(case))
+    assert float(moved - loss) == pytest.approx(float(WORTH[:, 0].mean()), abs=1e-12)
+    assert torch.equal(grad, same)
+
+
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf"), -1e30])
+@pytest.mark.parametrize("case", PULLS, ids=str)
+def test_masked_positions_do_not_reach_the_weighted_log_ratio(garbage: float, case: Case) -> None:
+    b, weight = draw(), weights(case)
+    before = logged(b, case, weight)
+    dirty = {k: v if k == "mask" else torch.where(b["mask"], v, garbage) for k, v in b.items()}
+    after = logged(dirty, case, torch.where(b["mask"], weight, garbage), torch.where(b["mask"], WORTH, garbage))
+    assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("case", PULLS, ids=str)
+def test_rows_of_the_weighted_log_ratio_apart_add_up(case: Case) -> None:
+    b, weight = draw(), weights(case)
+    whole, grad = logged(b, case, weight)
+    parts = [logged({k: v[[i], :n] for k, v in b.items()}, case, weight[[i], :n], WORTH[[i], :n])
+             for i, n in enumerate(LENGTHS)]  # fmt: skip
+    torch.testing.assert_close(sum(v for v, _ in parts), whole, rtol=0, atol=1e-14)
+    for i, (_, part) in enumerate(parts):
+        torch.testing.assert_close(grad[i, : LENGTHS[i]], part[0], rtol=0, atol=1e-14)

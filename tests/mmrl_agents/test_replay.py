@@ -93,6 +93,11 @@ def test_replay_without_a_correction_is_bad_input(tmp_path: Path) -> None:
     check_replay(run_config(tmp_path, replay={"size": 4}))
 
 
+def test_replay_beside_a_critic_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"run\.yaml:\d+: .*advantage 'gae' goes by a critic; leave 'replay' out"):
+        check_replay(run_config(tmp_path, training_args={"advantage": "gae"}, replay={"size": 4}))
+
+
 @pytest.mark.parametrize(("key", "value"), [("share", 0.0), ("share", 1.0), ("share", -0.5), ("size", 0)])
 def test_values_out_of_range_are_bad_input(tmp_path: Path, key: str, value: float) -> None:
     with pytest.raises(BadInput, match=rf"run\.yaml:\d+: 'replay\.{key}': input should be (greater|less) than [01]"):

@@ -51,6 +51,8 @@ PAIRS = [
     Pair({"loss_type": "gspo", "epsilon": 3e-4, "epsilon_high": 4e-4},
          {**LOSSES["gspo"], "epsilon": 3e-4, "epsilon_high": 4e-4}),
     Pair({"loss_type": "dapo", "entropy_coef": 0.1}, {**LOSSES["dapo"], "entropy_coef": 0.1}),
+    *[Pair({"loss_type": n, "kl_coef": 0.3, "kl_estimator": "rho_k3"},
+           {**LOSSES[n], "beta": 0.3, "use_bias_correction_kl": True}) for n in ("grpo", "dapo", "sapo")],
 ]  # fmt: skip
 
 
@@ -104,11 +106,10 @@ def trl_trainer(model: Any, tiny: Path, folder: Path, beta: float = 0.0, **chang
     from trl import GRPOConfig, GRPOTrainer
 
     logging.getLogger("trl").setLevel(logging.ERROR)
-    config: dict[str, Any] = {"epsilon": 0.2, "epsilon_high": 0.28, **changes}
+    config: dict[str, Any] = {"epsilon": 0.2, "epsilon_high": 0.28, "use_bias_correction_kl": False, **changes}
     args = GRPOConfig(
         output_dir=str(folder), per_device_train_batch_size=4, num_generations=2, max_completion_length=BUDGET,
-        report_to=[], use_cpu=True, save_strategy="no", bf16=False,
-        use_bias_correction_kl=False, **config,
+        report_to=[], use_cpu=True, save_strategy="no", bf16=False, **config,
     )  # fmt: skip
     trainer = GRPOTrainer(
         model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=args,
