@@ -22,7 +22,6 @@ from mmrl_agents.batch import (
     Segment,
     collate,
     finer,
-    micro_batches,
     segments_of,
     token_counts,
     token_of,
@@ -33,7 +32,9 @@ from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
+from mmrl_agents.packs import Limits
 from mmrl_agents.reference import Reference
+from mmrl_agents.sharing import Sharing
 from mmrl_agents.surrogate import Clip
 from mmrl_agents.vision import Vision
 
@@ -58,10 +59,12 @@ class Learner:
         reference: for the KL term; None if ``kl_coef`` is 0.
         budget: token budget of one trajectory, for the constant normaliser.
         vision: how the model sees, if it does; shared with the sampler, so that a frozen tower runs once a step.
+        sharing: whether segments share what they begin with; None decides by ``args`` and tells nobody.
     """
 
     def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
-                 reference: Reference | None = None, budget: int = 256, vision: Vision | None = None) -> None:
+                 reference: Reference | None = None, budget: int = 256, vision: Vision | None = None,
+                 sharing: Sharing | None = None) -> None:
         self.model = model
         self.args = args
         self.reference = reference
@@ -69,13 +72,15 @@ class Learner:
         self.vision = vision
         self._reference_scorer: Scorer | None = None
         self.scorer = Scorer(model, temperature, vision)
+        self.sharing = sharing or Sharing(args.prefix_sharing)
+        self.limits = Limits(args.per_device_train_batch_size, args.max_tokens_per_micro_batch)
         self.temperature = temperature
         self.terms = terms_of(args)
         self.entropy: float | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
-            args.weight_decay,
+            args.weight_decay, fused=True,
         )  # fmt: skip
         self.scheduler = _scheduler(self.optimizer, args, total_steps)
 
@@ -108,10 +113,8 @@ class Learner:
         if not pulled:  # then these add exactly 0
             segments = [s for s in segments if table[s.trajectory].any()]
         parts = [
-            self._collate(chunk, advantage, weight, fine)
-            for chunk in micro_batches(
-                segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
-            )
+            self._collate(chunk, packs, advantage, weight, fine)
+            for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits)
         ]
         prepared = [self._prepare(part) for part in parts]
         metrics: dict[str, float] = {}
@@ -126,15 +129,16 @@ class Learner:
         on = target is None or (self.entropy is not None and self.entropy < target)
         return self.args.entropy_coef if on else 0.0
 
-    def _collate(self, chunk: Sequence[Segment], advantage: Tensor, weight: Tensor, fine: Finer | None) -> MicroBatch:
-        batch = collate(chunk, advantage, weight)
+    def _collate(self, chunk: Sequence[Segment], packs: tuple[tuple[int, ...], ...], advantage: Tensor, weight: Tensor,
+                 fine: Finer | None) -> MicroBatch:  # fmt: skip
+        batch = collate(chunk, advantage, weight, packs=packs)
         return (batch if fine is None else finer(batch, chunk, fine)).to(self.model.device)
 
     @torch.no_grad()
     def _prepare(self, batch: MicroBatch) -> Prepared:
         """Old log-probabilities (only if a second step will need them) and the reference's."""
         self.model.eval()
-        old = self.scorer(batch.ids, batch.mask, batch.images)[0] if self.args.num_iterations > 1 else None
+        old = self.scorer(batch.ids, batch.mask, batch.images, batch.packs)[0] if self.args.num_iterations > 1 else None
         ref = None
         if self.reference is not None and self.terms.kl_coef > 0:
             with self.reference() as model:
@@ -148,7 +152,7 @@ class Learner:
             if vision is not None and (model is not self.model or vision.trains):
                 vision = Vision(model, vision.tokens)
             self._reference_scorer = Scorer(model, self.temperature, vision)
-        return self._reference_scorer(batch.ids, batch.mask, batch.images)[0]
+        return self._reference_scorer(batch.ids, batch.mask, batch.images, batch.packs)[0]
 
     def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
@@ -157,7 +161,7 @@ class Learner:
         total, entropy, stats = 0.0, 0.0, list[LossStats]()
         for p in prepared:
             b = p.batch
-            logp, h = self.scorer.tokens(b.ids, b.mask, b.images, learn_entropy=terms.entropy_coef > 0)
+            logp, h = self.scorer.tokens(b.ids, b.mask, b.images, terms.entropy_coef > 0, b.packs)
             old = logp.detach() if p.old is None else p.old
             loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, terms, h)
             loss.backward()
@@ -174,11 +178,9 @@ class Learner:
         weight = NORMALISERS["dapo"](token_counts(segments, trajectories), self.budget)
         total = 0.0
         self.model.train()
-        for chunk in micro_batches(
-            segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
-        ):
-            b = collate(chunk, torch.zeros(trajectories), weight).to(self.model.device)
-            loss = sft_loss(self.scorer(b.ids, b.mask, b.images)[0], b.weight, b.mask)
+        for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits):
+            b = collate(chunk, torch.zeros(trajectories), weight, packs=packs).to(self.model.device)
+            loss = sft_loss(self.scorer(b.ids, b.mask, b.images, b.packs)[0], b.weight, b.mask)
             loss.backward()
             total += float(loss.detach())
         if self.vision is not None:

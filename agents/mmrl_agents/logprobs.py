@@ -1,7 +1,8 @@
 """Log-probabilities of given tokens under a causal language model.
 
-Only masked positions go through the language-model head.  Rows are right-padded and attention is causal, so
-padding needs no attention mask: no real token ever looks at it.
+What rows begin with in common is computed once where they are packed together, and only masked positions go through
+the language-model head.  Packs are right-padded and attention is causal, so padding needs no attention mask: no real
+token ever looks at it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from torch import Tensor
 from mmrl.image import Image
 from mmrl_agents.decoder import base_of, head_reads_decoder
 from mmrl_agents.feed import Feed
+from mmrl_agents.head import log_probabilities
+from mmrl_agents.layout import Layout, lay_out
+from mmrl_agents.packing import decoder_inputs, rows_to_read
+from mmrl_agents.packs import PLAIN, Limits, partition
 from mmrl_agents.vision import Vision
 
 
@@ -35,21 +40,24 @@ class Scorer:
         self._split: bool | None = None
 
     def __call__(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                 images: Sequence[Sequence[Image]] = ()) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, ""]]:
+                 images: Sequence[Sequence[Image]] = (),
+                 packs: Sequence[Sequence[int]] = ()) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, ""]]:
         """Log-probabilities of ``ids[:, 1:]`` where ``mask``, 0 elsewhere; and the mean entropy there.
 
         Args:
             ids: rows, padded on the right.
             mask: which of ``ids[:, 1:]`` to score.
             images: of each row; empty if no row has any.
+            packs: as for :meth:`tokens`.
         """
-        logp, spread = self.tokens(ids, mask, images)
+        logp, spread = self.tokens(ids, mask, images, packs=packs)
         spread = spread[mask]
         return logp, spread.mean() if len(spread) else spread.new_zeros(())
 
     def tokens(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-               images: Sequence[Sequence[Image]] = (),
-               learn_entropy: bool = False) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
+               images: Sequence[Sequence[Image]] = (), learn_entropy: bool = False,
+               packs: Sequence[Sequence[int]] = ()) -> tuple[
+                   Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
         """Log-probabilities of ``ids[:, 1:]`` where ``mask``, and the entropies there; 0 elsewhere.
 
         Args:
@@ -57,51 +65,42 @@ class Scorer:
             mask: which of ``ids[:, 1:]`` to score.
             images: of each row; empty if no row has any.
             learn_entropy: give the entropies a gradient; it takes memory of the vocabulary's size a token.
+            packs: the rows that are computed together, each pack sorted by symbols (:class:`mmrl_agents.packs.Row`);
+                empty: only rows of which one goes on from the other.
         """
-        first, place = distinct(ids, mask, images)
-        shown = [images[i] for i in first] if images else ()
-        logp, spread = self._of_rows(ids[first], mask[first], shown, learn_entropy)
-        # Rows that are the same (a group's equal answers) are computed once; each has its own part in the gradient.
-        return logp[place], spread[place]
+        rows = rows_to_read(ids.tolist(), mask.tolist(), images, self.feed)
+        whole = Limits(len(rows), ids.numel())
+        layout = lay_out(rows, packs or [p.rows for p in partition(rows, PLAIN, whole)], ids.device)
+        row, column = mask.nonzero(as_tuple=True)
+        slot = layout.pack[row] * layout.ids.shape[1] + layout.slot[row, column]
+        # What several rows ask alike is answered once; each row has its own part in the gradient.
+        pairs, owner = torch.unique(slot << 32 | ids[row, column + 1], return_inverse=True)
+        slots, of = torch.unique_consecutive(pairs >> 32, return_inverse=True)
+        logp, spread = self._at(layout, slots, of, pairs & (2**32 - 1), learn_entropy)
+        nothing = torch.zeros(mask.shape, dtype=logp.dtype, device=logp.device)
+        return (nothing.masked_scatter(mask, logp.index_select(0, owner)),
+                nothing.masked_scatter(mask, spread.index_select(0, of.index_select(0, owner))))
 
-    def _of_rows(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                 images: Sequence[Sequence[Image]],
-                 learn_entropy: bool) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
-        """Log-probabilities and entropies where ``mask``, 0 elsewhere."""
-        logits = self.feed.allowed(self._logits(ids, mask, images)) / self.temperature
-        logprobs = torch.log_softmax(logits, dim=-1)
-        chosen = logprobs.gather(1, ids[:, 1:][mask][:, None])[:, 0]
-        with torch.set_grad_enabled(learn_entropy and torch.is_grad_enabled()):
-            entropy = -(logprobs.exp() * logprobs).sum(-1)
-        nothing = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
-        return nothing.masked_scatter(mask, chosen), nothing.masked_scatter(mask, entropy)
-
-    def _logits(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                images: Sequence[Sequence[Image]]) -> Float[Tensor, "tokens vocab"]:
-        """Logits at the masked positions, at least float32."""
-        if self._split is None:  # Vision's own check includes this one
-            probe = ids[:1, : min(8, ids.shape[1] - 1)]
-            self._split = self.feed.vision is not None or head_reads_decoder(self.model, probe)
-        if self._split:
-            logits = self._head_only(ids, mask, images)
-        else:
-            logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits[mask]
-        return logits if logits.dtype == torch.float64 else logits.float()
-
-    def _head_only(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                   images: Sequence[Sequence[Image]]) -> Tensor:
+    def _at(self, layout: Layout, slots: Int[Tensor, " slots"], of: Int[Tensor, " asked"], ids: Int[Tensor, " asked"],
+            learn_entropy: bool) -> tuple[Float[Tensor, " asked"], Float[Tensor, " slots"]]:
+        """Log-probabilities of ``ids`` after ``slots[of]``, and the entropies after ``slots``."""
         base = base_of(self.model)
-        hidden = base.get_decoder()(**self.feed.whole(ids[:, :-1], images), use_cache=False).last_hidden_state
-        return base.get_output_embeddings()(hidden[mask])
+        inputs = decoder_inputs(layout, self.feed, base.dtype)
+        if self._reads_decoder(layout.ids):
+            states = base.get_decoder()(**inputs, use_cache=False).last_hidden_state
+        else:
+            states = self.model(**inputs, use_cache=False).logits
+        chosen = states.flatten(0, 1).index_select(0, slots)
+        return log_probabilities(chosen, of, ids, self._head, base.config.get_text_config().vocab_size, learn_entropy)
 
+    def _reads_decoder(self, ids: Int[Tensor, "packs slots"]) -> bool:
+        if self._split is None:  # Vision's own check includes this one
+            self._split = self.feed.vision is not None or head_reads_decoder(self.model, ids[:1, :8])
+        return self._split
 
-def distinct(ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-             images: Sequence[Sequence[Image]]) -> tuple[list[int], list[int]]:
-    """Which rows are the first of their kind, and for each row the place of its kind among them."""
-    shown = [tuple(i.sha256 for i in row) for row in images] or [()] * len(ids)
-    keys = list(zip(map(tuple, ids.tolist()), map(tuple, mask.tolist()), shown, strict=True))
-    kinds = {key: n for n, key in enumerate(dict.fromkeys(keys))}
-    first: dict[int, int] = {}
-    for row, key in enumerate(keys):
-        first.setdefault(kinds[key], row)
-    return list(first.values()), [kinds[key] for key in keys]
+    def _head(self, states: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Logits over the temperature, at least float32."""
+        logits = base_of(self.model).get_output_embeddings()(states) if self._split else states
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        allowed = self.feed.allowed(logits)
+        return allowed if self.temperature == 1 else allowed / self.temperature  # logits are large; spare a copy

@@ -26,6 +26,7 @@ from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
+from mmrl_agents.sharing import Sharing
 from mmrl_agents.vision import Vision
 
 STEP_FILE = "mmrl_step.json"
@@ -107,7 +108,9 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     budget = config.rollout.max_new_tokens * (config.rollout.max_turns or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
     vision = None if tokens is None else Vision(model, tokens)
-    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision)
+    sharing = Sharing(config.training_args.prefix_sharing, reporter.say)
+    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision,
+                      sharing)  # fmt: skip
     run = Run(loaded, store, model, processing, learner, reporter, Progress(cursor=(0,) * len(config.environments)))
     done = store.checkpoints()
     if done:
