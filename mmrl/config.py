@@ -169,8 +169,10 @@ class TrainingArgs(Section):
     """Weights and products in bfloat16 (optimiser state too); False: float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    prefix_sharing: bool = True
+    """Compute what rows begin with in common once; left to the plain path where the model cannot (the run says so)."""
     max_tokens_per_micro_batch: PositiveInt = 16_384
-    """Padded tokens of one forward and backward pass, at most (one row always goes)."""
+    """Tokens of one forward and backward pass, padding included, at most (one row always goes)."""
     save_steps: PositiveInt = 20
     """A checkpoint every so many steps (and at the end)."""
     save_total_limit: PositiveInt = 2

@@ -1,4 +1,4 @@
-"""Trajectories to tensors: segments, weights, micro-batches.
+"""Trajectories to tensors: segments, weights, batches.
 
 A segment is one token sequence with a mask of what was sampled in it.  A whole-transcript trajectory is one
 segment; under a window, or where a template does not preserve prefixes, each stretch of turns whose prompts
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,6 +97,7 @@ class MicroBatch:
         advantage: of the row's trajectory.
         weight: of the next id in the loss.
         images: of each row.
+        packs: the rows that are computed together (see :meth:`mmrl_agents.logprobs.Scorer.tokens`).
     """
 
     ids: Int[Tensor, "rows length"]
@@ -106,13 +106,14 @@ class MicroBatch:
     advantage: Float[Tensor, "rows length-1"]
     weight: Float[Tensor, "rows length-1"]
     images: tuple[tuple[Image, ...], ...] = ()
+    packs: tuple[tuple[int, ...], ...] = ()
 
     def to(self, device: torch.device) -> MicroBatch:
         """The batch on a device."""
         ids, mask, mu, advantage, weight = (
             t.to(device) for t in (self.ids, self.mask, self.mu, self.advantage, self.weight)
         )
-        return MicroBatch(ids, mask, mu, advantage, weight, self.images)
+        return MicroBatch(ids, mask, mu, advantage, weight, self.images, self.packs)
 
 
 def token_counts(segments: Sequence[Segment], trajectories: int) -> Int[Tensor, " trajectories"]:
@@ -124,7 +125,8 @@ def token_counts(segments: Sequence[Segment], trajectories: int) -> Int[Tensor, 
 
 
 def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories"],
-            weight: Float[Tensor, " trajectories"], dtype: torch.dtype = torch.float32) -> MicroBatch:
+            weight: Float[Tensor, " trajectories"], dtype: torch.dtype = torch.float32,
+            packs: tuple[tuple[int, ...], ...] = ()) -> MicroBatch:
     """Pad segments into one batch.
 
     Args:
@@ -132,6 +134,7 @@ def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories
         advantage: of each trajectory.
         weight: of one token of each trajectory.
         dtype: of the float fields.
+        packs: the rows that are computed together.
     """
     width = max(len(s.ids) for s in segments)
     pad = [width - len(s.ids) for s in segments]
@@ -144,6 +147,7 @@ def collate(segments: Sequence[Segment], advantage: Float[Tensor, " trajectories
         advantage=advantage[rows].to(dtype)[:, None].expand(shape),
         weight=weight[rows].to(dtype)[:, None].expand(shape),
         images=tuple(s.images for s in segments) if any(s.images for s in segments) else (),
+        packs=packs,
     )
 
 
@@ -182,19 +186,3 @@ def finer(batch: MicroBatch, segments: Sequence[Segment], advantages: Finer) -> 
     place = torch.tensor([[*advantages.place(s)[1:], *[-1] * (width - len(s.ids))] for s in segments]).clamp(min=0)
     rows = torch.tensor([s.trajectory for s in segments])[:, None]
     return dataclasses.replace(batch, advantage=advantages.table[rows, place].to(batch.mu.dtype))
-
-
-def micro_batches(segments: Sequence[Segment], rows: int, tokens: int) -> Iterator[list[Segment]]:
-    """Cut segments, longest first, into batches of at most ``rows`` rows and ``tokens`` padded tokens.
-
-    Segments of the same ids and images stand together and count once, since they are computed once.  A segment longer
-    than ``tokens`` goes alone.
-    """
-    keys = {id(s): (-len(s.ids), s.ids, [i.sha256 for i in s.images]) for s in segments}
-    ordered = sorted(segments, key=lambda s: (*keys[id(s)], s.trajectory))
-    alike = [list(same) for _, same in groupby(ordered, key=lambda s: keys[id(s)])]
-    start = 0
-    while start < len(alike):
-        fits = max(1, min(rows, tokens // len(alike[start][0].ids)))
-        yield [s for same in alike[start : start + fits] for s in same]
-        start += fits

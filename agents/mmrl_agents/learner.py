@@ -22,7 +22,6 @@ from mmrl_agents.batch import (
     Segment,
     collate,
     finer,
-    micro_batches,
     segments_of,
     token_counts,
     token_of,
@@ -35,7 +34,9 @@ from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss, weighted_log_ratio
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
+from mmrl_agents.packs import Limits
 from mmrl_agents.reference import Reference
+from mmrl_agents.sharing import Sharing
 from mmrl_agents.surrogate import Clip
 from mmrl_agents.token_table import from_batch, to_batch
 from mmrl_agents.vision import Vision
@@ -63,11 +64,12 @@ class Learner:
         budget: token budget of one trajectory, for the constant normaliser.
         vision: how the model sees, if it does; shared with the sampler, so that a frozen tower runs once a step.
         critic: for advantages that ask one; it learns beside the policy, at its own rate.
+        sharing: whether segments share what they begin with; None decides by ``args`` and tells nobody.
     """
 
     def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
                  reference: Reference | None = None, budget: int = 256, vision: Vision | None = None,
-                 critic: Critic | None = None) -> None:
+                 critic: Critic | None = None, sharing: Sharing | None = None) -> None:
         self.model = model
         self.args = args
         self.reference = reference
@@ -75,13 +77,15 @@ class Learner:
         self.vision = vision
         self._reference_scorer: Scorer | None = None
         self.scorer = Scorer(model, temperature, vision)
+        self.sharing = sharing or Sharing(args.prefix_sharing)
+        self.limits = Limits(args.per_device_train_batch_size, args.max_tokens_per_micro_batch)
         self.temperature = temperature
         self.terms = terms_of(args)
         self.entropy: float | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
-            args.weight_decay,
+            args.weight_decay, fused=True,
         )  # fmt: skip
         self.critic = critic
         if critic is not None:
@@ -99,10 +103,9 @@ class Learner:
         segments = [s for i, t in enumerate(valid) for s in segments_of(t, i)]
         counts = token_counts(segments, len(valid)).tolist()
         old, values, ref = ([[0.0] * n for n in counts] for _ in range(3))
-        for chunk in micro_batches(
-            segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
-        ):
-            b = self._collate(chunk, torch.zeros(len(valid)), torch.zeros(len(valid)), None)
+        none = torch.zeros(len(valid))
+        for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits) if segments else ():
+            b = self._collate(chunk, packs, none, none, None)
             said, _, expected = self._pass(b)
             from_batch(said, chunk, old)
             if expected is not None:
@@ -147,10 +150,8 @@ class Learner:
         seen = [foreseen[t.id] for t in trajectories] if foreseen else []
         values = None if returns is None else ValueRows.of(returns, seen, terms.loss.normaliser, self.budget)
         prepared = [
-            self._prepare(self._collate(chunk, advantage, weight, fine), chunk, [f.old for f in seen], values)
-            for chunk in micro_batches(
-                segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
-            )
+            self._prepare(self._collate(chunk, packs, advantage, weight, fine), chunk, [f.old for f in seen], values)
+            for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits)
         ]
         metrics: dict[str, float] = {}
         for _ in range(self.args.num_iterations):
@@ -164,8 +165,9 @@ class Learner:
         on = target is None or (self.entropy is not None and self.entropy < target)
         return self.args.entropy_coef if on else 0.0
 
-    def _collate(self, chunk: Sequence[Segment], advantage: Tensor, weight: Tensor, fine: Finer | None) -> MicroBatch:
-        batch = collate(chunk, advantage, weight)
+    def _collate(self, chunk: Sequence[Segment], packs: tuple[tuple[int, ...], ...], advantage: Tensor, weight: Tensor,
+                 fine: Finer | None) -> MicroBatch:  # fmt: skip
+        batch = collate(chunk, advantage, weight, packs=packs)
         return (batch if fine is None else finer(batch, chunk, fine)).to(self.model.device)
 
     @torch.no_grad()
@@ -177,7 +179,7 @@ class Learner:
         if self.args.num_iterations > 1 and known:
             old = to_batch(known, chunk, batch.ids.shape[1], kind).to(batch.ids.device)
         elif self.args.num_iterations > 1:
-            old = self.scorer(batch.ids, batch.mask, batch.images)[0]
+            old = self.scorer(batch.ids, batch.mask, batch.images, batch.packs)[0]
         ref = self._score_reference(batch) if self.reference is not None and self.terms.kl_coef > 0 else None
         return Prepared(batch, old, ref, None if values is None else values.at(chunk, batch, kind))
 
@@ -190,13 +192,13 @@ class Learner:
                 if vision is not None and (model is not self.model or vision.trains):
                     vision = Vision(model, vision.tokens)
                 self._reference_scorer = Scorer(model, self.temperature, vision)
-            return self._reference_scorer(batch.ids, batch.mask, batch.images)[0]
+            return self._reference_scorer(batch.ids, batch.mask, batch.images, batch.packs)[0]
 
     def _pass(self, batch: MicroBatch, learn_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities and entropies of the sampled tokens, and the critic's values, if there is one."""
         if self.critic is None:
-            return (*self.scorer.tokens(batch.ids, batch.mask, batch.images, learn_entropy), None)
-        return self.scorer.with_values(batch.ids, batch.mask, batch.images, self.critic, learn_entropy)
+            return (*self.scorer.tokens(batch.ids, batch.mask, batch.images, learn_entropy, batch.packs), None)
+        return self.scorer.with_values(batch.ids, batch.mask, batch.images, self.critic, learn_entropy, batch.packs)
 
     def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
@@ -226,11 +228,9 @@ class Learner:
         weight = NORMALISERS["dapo"](token_counts(segments, trajectories), self.budget)
         total = 0.0
         self.model.train()
-        for chunk in micro_batches(
-            segments, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch
-        ):
-            b = collate(chunk, torch.zeros(trajectories), weight).to(self.model.device)
-            loss = sft_loss(self.scorer(b.ids, b.mask, b.images)[0], b.weight, b.mask)
+        for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits):
+            b = collate(chunk, torch.zeros(trajectories), weight, packs=packs).to(self.model.device)
+            loss = sft_loss(self.scorer(b.ids, b.mask, b.images, b.packs)[0], b.weight, b.mask)
             loss.backward()
             total += float(loss.detach())
         if self.vision is not None:
@@ -254,11 +254,11 @@ class Learner:
         weight = NORMALISERS[self.args.normaliser or "grpo"](token_counts(here, len(places)), self.budget)
         _eval_mode(self.model)  # without dropout, as the reference
         total, ratios, worths = 0.0, list[Tensor](), list[Tensor]()
-        for chunk in micro_batches(here, self.args.per_device_train_batch_size, self.args.max_tokens_per_micro_batch):
-            b = self._collate(chunk, advantage, weight, None)
+        for chunk, packs in self.sharing.passes(here, self.scorer, self.limits):
+            b = self._collate(chunk, packs, advantage, weight, None)
             with torch.no_grad():
                 ref = self._score_reference(b)
-            logp, _ = self.scorer(b.ids, b.mask, b.images)
+            logp, _ = self.scorer(b.ids, b.mask, b.images, b.packs)
             loss = weighted_log_ratio(logp, ref, b.advantage, b.weight, b.mask, self.terms)
             loss.backward()
             total += float(loss.detach())

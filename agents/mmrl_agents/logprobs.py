@@ -1,7 +1,8 @@
 """Log-probabilities of given tokens under a causal language model.
 
-Only masked positions go through the language-model head.  Rows are right-padded and attention is causal, so
-padding needs no attention mask: no real token ever looks at it.
+What rows begin with in common is computed once where they are packed together, and only masked positions go through
+the language-model head.  Packs are right-padded and attention is causal, so padding needs no attention mask: no real
+token ever looks at it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from mmrl.image import Image
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, head_reads_decoder
 from mmrl_agents.feed import Feed
+from mmrl_agents.head import log_probabilities
+from mmrl_agents.layout import Layout, lay_out
+from mmrl_agents.packing import decoder_inputs, rows_to_read
+from mmrl_agents.packs import PLAIN, Limits, partition
 from mmrl_agents.vision import Vision
 
 
@@ -36,21 +41,24 @@ class Scorer:
         self._split: bool | None = None
 
     def __call__(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                 images: Sequence[Sequence[Image]] = ()) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, ""]]:
+                 images: Sequence[Sequence[Image]] = (),
+                 packs: Sequence[Sequence[int]] = ()) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, ""]]:
         """Log-probabilities of ``ids[:, 1:]`` where ``mask``, 0 elsewhere; and the mean entropy there.
 
         Args:
             ids: rows, padded on the right.
             mask: which of ``ids[:, 1:]`` to score.
             images: of each row; empty if no row has any.
+            packs: as for :meth:`tokens`.
         """
-        logp, spread = self.tokens(ids, mask, images)
+        logp, spread = self.tokens(ids, mask, images, packs=packs)
         spread = spread[mask]
         return logp, spread.mean() if len(spread) else spread.new_zeros(())
 
     def tokens(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-               images: Sequence[Sequence[Image]] = (),
-               learn_entropy: bool = False) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
+               images: Sequence[Sequence[Image]] = (), learn_entropy: bool = False,
+               packs: Sequence[Sequence[int]] = ()) -> tuple[
+                   Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
         """Log-probabilities of ``ids[:, 1:]`` where ``mask``, and the entropies there; 0 elsewhere.
 
         Args:
@@ -58,62 +66,61 @@ class Scorer:
             mask: which of ``ids[:, 1:]`` to score.
             images: of each row; empty if no row has any.
             learn_entropy: give the entropies a gradient; it takes memory of the vocabulary's size a token.
+            packs: the rows that are computed together, each pack sorted by symbols (:class:`mmrl_agents.packs.Row`);
+                empty: only rows of which one goes on from the other.
         """
-        first, place = distinct(ids, mask, images)
-        shown = [images[i] for i in first] if images else ()
-        logp, spread = self._of_logits(self._logits(ids[first], mask[first], shown), ids[first], mask[first],
-                                       learn_entropy)  # fmt: skip
-        # Rows that are the same (a group's equal answers) are computed once; each has its own part in the gradient.
-        return logp[place], spread[place]
+        logp, spread, _ = self._scored(ids, mask, images, learn_entropy, packs)
+        return logp, spread
 
     def with_values(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                    images: Sequence[Sequence[Image]], critic: Critic, learn_entropy: bool = False) -> tuple[
+                    images: Sequence[Sequence[Image]], critic: Critic, learn_entropy: bool = False,
+                    packs: Sequence[Sequence[int]] = ()) -> tuple[
                         Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
         """Log-probabilities and entropies as :meth:`tokens`, and the critic's values before these ids, in one pass."""
-        first, place = distinct(ids, mask, images)
-        hidden = self.hidden(ids[first], mask[first], [images[i] for i in first] if images else ())
-        logits = base_of(self.model).get_output_embeddings()(hidden)
-        logp, spread = self._of_logits(logits, ids[first], mask[first], learn_entropy)
-        values = critic(hidden)
-        nothing = torch.zeros(logp.shape, dtype=values.dtype, device=values.device)
-        return logp[place], spread[place], nothing.masked_scatter(mask[first], values)[place]
+        logp, spread, values = self._scored(ids, mask, images, learn_entropy, packs, critic)
+        assert values is not None
+        return logp, spread, values
 
-    def _of_logits(self, logits: Float[Tensor, "tokens vocab"], ids: Int[Tensor, "rows length"],
-                   mask: Bool[Tensor, "rows length-1"],
-                   learn_entropy: bool) -> tuple[Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
-        """Log-probabilities and entropies where ``mask``, 0 elsewhere; at least float32."""
-        logits = self.feed.allowed(logits if logits.dtype == torch.float64 else logits.float()) / self.temperature
-        logprobs = torch.log_softmax(logits, dim=-1)
-        chosen = logprobs.gather(1, ids[:, 1:][mask][:, None])[:, 0]
-        with torch.set_grad_enabled(learn_entropy and torch.is_grad_enabled()):
-            entropy = -(logprobs.exp() * logprobs).sum(-1)
-        nothing = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
-        return nothing.masked_scatter(mask, chosen), nothing.masked_scatter(mask, entropy)
+    def _scored(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
+                images: Sequence[Sequence[Image]], learn_entropy: bool, packs: Sequence[Sequence[int]],
+                critic: Critic | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities, entropies and values where ``mask``, 0 elsewhere."""
+        rows = rows_to_read(ids.tolist(), mask.tolist(), images, self.feed)
+        whole = Limits(len(rows), ids.numel())
+        layout = lay_out(rows, packs or [p.rows for p in partition(rows, PLAIN, whole)], ids.device)
+        row, column = mask.nonzero(as_tuple=True)
+        slot = layout.pack[row] * layout.ids.shape[1] + layout.slot[row, column]
+        # What several rows ask alike is answered once; each row has its own part in the gradient.
+        pairs, owner = torch.unique(slot << 32 | ids[row, column + 1], return_inverse=True)
+        slots, of = torch.unique_consecutive(pairs >> 32, return_inverse=True)
+        states = self._states(layout).flatten(0, 1).index_select(0, slots)
+        vocabulary = base_of(self.model).config.get_text_config().vocab_size
+        logp, spread = log_probabilities(states, of, pairs & (2**32 - 1), self._head, vocabulary, learn_entropy)
+        asked = of.index_select(0, owner)
 
-    def _logits(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-                images: Sequence[Sequence[Image]]) -> Float[Tensor, "tokens vocab"]:
-        """Logits at the masked positions."""
+        def spread_out(found: Tensor, of_asked: Tensor) -> Tensor:
+            nothing = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
+            return nothing.masked_scatter(mask, found.index_select(0, of_asked))
+
+        values = None if critic is None else spread_out(critic(states), asked)
+        return spread_out(logp, owner), spread_out(spread, asked), values
+
+    def _states(self, layout: Layout) -> Float[Tensor, "packs slots width"]:
+        """What the head reads in each slot; the logits themselves where it reads something else."""
+        base = base_of(self.model)
+        inputs = decoder_inputs(layout, self.feed, base.dtype)
+        if self._reads_decoder(layout.ids):
+            return base.get_decoder()(**inputs, use_cache=False).last_hidden_state
+        return self.model(**inputs, use_cache=False).logits
+
+    def _reads_decoder(self, ids: Int[Tensor, "packs slots"]) -> bool:
         if self._split is None:  # Vision's own check includes this one
-            probe = ids[:1, : min(8, ids.shape[1] - 1)]
-            self._split = self.feed.vision is not None or head_reads_decoder(self.model, probe)
-        if self._split:
-            return base_of(self.model).get_output_embeddings()(self.hidden(ids, mask, images))
-        return self.model(input_ids=ids[:, :-1], use_cache=False).logits[mask]
+            self._split = self.feed.vision is not None or head_reads_decoder(self.model, ids[:1, :8])
+        return self._split
 
-    def hidden(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-               images: Sequence[Sequence[Image]]) -> Float[Tensor, "tokens width"]:
-        """The decoder's last hidden state in the places that predict the masked ids, row after row."""
-        decoder = base_of(self.model).get_decoder()
-        return decoder(**self.feed.whole(ids[:, :-1], images), use_cache=False).last_hidden_state[mask]
-
-
-def distinct(ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
-             images: Sequence[Sequence[Image]]) -> tuple[list[int], list[int]]:
-    """Which rows are the first of their kind, and for each row the place of its kind among them."""
-    shown = [tuple(i.sha256 for i in row) for row in images] or [()] * len(ids)
-    keys = list(zip(map(tuple, ids.tolist()), map(tuple, mask.tolist()), shown, strict=True))
-    kinds = {key: n for n, key in enumerate(dict.fromkeys(keys))}
-    first: dict[int, int] = {}
-    for row, key in enumerate(keys):
-        first.setdefault(kinds[key], row)
-    return list(first.values()), [kinds[key] for key in keys]
+    def _head(self, states: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Logits over the temperature, at least float32."""
+        logits = base_of(self.model).get_output_embeddings()(states) if self._split else states
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        allowed = self.feed.allowed(logits)
+        return allowed if self.temperature == 1 else allowed / self.temperature  # logits are large; spare a copy

@@ -28,6 +28,7 @@ from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
+from mmrl_agents.sharing import Sharing
 from mmrl_agents.vision import Vision
 
 STEP_FILE = "mmrl_step.json"
@@ -131,8 +132,9 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     vision = None if tokens is None else Vision(model, tokens)
     where = loaded.where("training_args", "advantage")
     critic = Critic.of(model, vision is not None, where) if find_method(config.training_args.advantage).critic else None
+    sharing = Sharing(config.training_args.prefix_sharing, reporter.say)
     learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision,
-                      critic)  # fmt: skip
+                      critic, sharing)  # fmt: skip
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
     run = Run(loaded, store, model, processing, learner, reporter, start)

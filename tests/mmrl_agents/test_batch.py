@@ -10,7 +10,6 @@ from mmrl_agents.batch import (
     Segment,
     collate,
     finer,
-    micro_batches,
     segments_of,
     token_counts,
     token_of,
@@ -69,31 +68,6 @@ def test_collate_speaks_of_the_next_id() -> None:
 def test_token_counts_add_up_a_trajectorys_segments() -> None:
     parts = [segment([1, 2, 3], [0, 1, 1], 2), segment([1, 2], [0, 1], 0), segment([1, 2], [0, 1], 2)]
     assert token_counts(parts, 4).tolist() == [1, 0, 3, 0]
-
-
-def test_micro_batches_go_by_rows_and_tokens() -> None:
-    parts = [segment([i] * n, [0] * n, i) for i, n in enumerate((2, 9, 4, 4))]
-    assert [[len(s.ids) for s in b] for b in micro_batches(parts, 2, 100)] == [[9, 4], [4, 2]]
-    assert [[len(s.ids) for s in b] for b in micro_batches(parts, 8, 8)] == [[9], [4, 4], [2]]
-
-
-LENGTHS = st.lists(st.integers(1, 30), max_size=20)
-
-
-@given(lengths=LENGTHS, rows=st.integers(1, 6), tokens=st.integers(1, 80))
-def test_micro_batches_hold_every_segment_once(lengths: list[int], rows: int, tokens: int) -> None:
-    parts = [segment([i] * n, [0] * n, i) for i, n in enumerate(lengths)]
-    batches = list(micro_batches(parts, rows, tokens))
-    assert sorted(s.trajectory for b in batches for s in b) == list(range(len(parts)))
-    for b in batches:
-        assert 1 <= len(b) <= rows
-        assert len(b) == 1 or len(b) * max(len(s.ids) for s in b) <= tokens
-
-
-def test_segments_of_the_same_ids_stand_together_and_count_once() -> None:
-    parts = [segment(ids, [0, 0, 1], i) for i, ids in enumerate(([1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2, 3]))]
-    assert [[s.trajectory for s in b] for b in micro_batches(parts, 1, 100)] == [[0, 2, 3], [1]]
-    assert [[s.trajectory for s in b] for b in micro_batches(parts, 2, 6)] == [[0, 2, 3, 1]]
 
 
 IDS = st.lists(st.integers(2, 4), min_size=1, max_size=4)

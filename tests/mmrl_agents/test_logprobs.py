@@ -134,11 +134,25 @@ def test_equal_rows_are_computed_once_and_each_has_its_part_in_the_gradient() ->
     )
     together, found = gradients([0, 1, 2, 3])
     hook.remove()
-    assert widths[-1] == 3  # the last row is the same ids, but another question
+    assert widths[-1] == 2  # the last row is the same ids, but asks for fewer of them
     assert torch.allclose(together, alone, atol=1e-6)
     # Llama's norms compute in single precision whatever the model's.
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True))
     assert max(float(g.abs().max()) for g in expected) > 1.0
+
+
+def test_a_row_that_another_goes_on_from_is_computed_with_it() -> None:
+    model, shapes = llama(), list[tuple[int, ...]]()
+    model.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    ids = torch.tensor([[5, 6, 7, 0, 0], [5, 6, 7, 8, 9], [5, 6, 9, 0, 0]])
+    mask = torch.tensor([[False, True, False, False], [False, False, True, True], [False, True, False, False]])
+    together = Scorer(model, 0.7)(ids, mask)[0]
+    assert shapes[-1] == (1, 4)  # all three ask about what stands in the second
+    for row, n in enumerate((3, 5, 3)):
+        alone = Scorer(model, 0.7)(ids[row : row + 1, :n], mask[row : row + 1, : n - 1])[0]
+        torch.testing.assert_close(together[row, : n - 1], alone[0], rtol=0, atol=1e-12)
 
 
 def test_the_entropy_is_a_mean_over_all_rows() -> None:

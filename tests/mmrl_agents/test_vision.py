@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from learner_tools import lora
+from talk_tools import CONVERSATION, ONE, SYSTEM, TWO, WIDE, picture, said, user
 from tiny_vlm import KINDS, tiny_vlm
 
-from mmrl import Image, Message, Text, Video
+from mmrl import Image, Message, Video
 from mmrl.config import TrainingArgs
 from mmrl.env import Env
 from mmrl.errors import BadInput
@@ -31,22 +31,6 @@ from mmrl_agents.vision import Vision
 ALL = pytest.mark.parametrize("kind", sorted(KINDS))
 
 
-def picture(seed: int, width: int = 32, height: int = 32) -> CoreImage:
-    return Image(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-ONE, TWO, WIDE = picture(1), picture(2), picture(3, 48, 24)
-SYSTEM = Message("system", (Text("Look."),))
-
-
-def user(*parts: Any) -> Message:
-    return Message("user", tuple(Text(p) if isinstance(p, str) else p for p in parts))
-
-
-def said(text: str) -> Message:
-    return Message("assistant", (Text(text),))
-
-
 def rendered(processor: Any, messages: list[Message]) -> str:
     chat = [{"role": m.role, "content": [{"type": "image"} if isinstance(p, Image) else {"type": "text", "text": p.text}
                                          for p in m.content]} for m in messages]  # fmt: skip
@@ -56,9 +40,6 @@ def rendered(processor: Any, messages: list[Message]) -> str:
 def request(episode: str, messages: list[Message], previous: Turn | None = None, seed: int = 0) -> Request:
     return Request(episode, 0 if previous is None else 1, tuple(messages), previous, int(previous is not None),
                    (seed, 0 if previous is None else 1), Env.__new__(Env))  # fmt: skip
-
-
-CONVERSATION = [SYSTEM, user(ONE, "What?", WIDE), said("ball"), user("And here?", TWO)]
 
 
 @ALL

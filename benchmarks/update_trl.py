@@ -1,0 +1,232 @@
+"""A training step of GRPO against TRL's GRPOTrainer: the update alone, the whole step, and peak memory.
+
+SmolLM2-135M in float32, all weights, one prompt a step with 8 answers of a forced length, at two sizes: a long prompt
+with short answers, and a short prompt with long ones.  TRL runs its own loop as it is, without gradient checkpointing
+(which would slow it down), KL or reference, all 8 rows in one pass; what it spends on generating and scoring is
+measured inside, the rest of its step is its update: loss, backward pass, clipping, optimiser.  Ours takes the same
+prompts after each of TRL's steps, on a model of its own.  Rewards are trivial on both sides.  Peak memory is that of a
+process of its own for each side, after the same steps.  Prints medians, and appends them to RESULTS.md.
+
+    python benchmarks/update_trl.py [--repeats 5] [--cases 300/16 64/256]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from results import append
+
+import mmrl
+import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wait
+from mmrl.config import TrainingArgs
+from mmrl_agents.advantage import grpo
+from mmrl_agents.generate import Generator, Row
+from mmrl_agents.learner import Learner
+from mmrl_agents.models import find_model, load_model
+from mmrl_agents.sharing import Sharing
+
+MODEL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
+GROUP, RATE = 8, 1e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A size, and how many times as fast, and as small, ours is to be at least."""
+
+    prompt: int
+    answer: int
+    faster: float
+    smaller: float
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.prompt}-token prompt, {GROUP} answers of {self.answer}"
+
+
+CASES = {"300/16": Case(300, 16, 5.0, 1 / 0.7), "64/256": Case(64, 256, 1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of a step, and of the update in it."""
+
+    whole: float
+    update: float
+
+
+def prompts(case: Case, steps: int) -> list[tuple[str, list[int]]]:
+    """A prompt a step, as text and as ids: random words of one token each, so that answers are unlike each other."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    words = sorted(w for w in tokenizer.get_vocab() if w[0] == "\u0120" and w[1:].isascii() and w[1:].isalpha())
+    drawn = np.random.default_rng(0).integers(len(words), size=(steps, case.prompt)).tolist()
+    texts = ["".join(f" {words[i][1:]}" for i in row) for row in drawn]
+    encoded: list[list[int]] = tokenizer(texts)["input_ids"]
+    if {len(ids) for ids in encoded} != {case.prompt}:
+        raise SystemExit("a prompt is not of the length that is measured")
+    return list(zip(texts, encoded, strict=True))
+
+
+def worth(ids: Sequence[int]) -> float:
+    """A reward with spread, for any answers."""
+    return float(sum(ids) % 97)
+
+
+class Ours:
+    """The sampler, the advantages and the learner of mmrl."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.model = load_model(find_model(str(MODEL)), device="cpu")
+        args = TrainingArgs(learning_rate=RATE, per_device_train_batch_size=GROUP, num_generations=GROUP)
+        self.generator = Generator(self.model, (), 1.0)
+        self.learner = Learner(self.model, args, 1.0, 1000, sharing=Sharing(True, print))
+
+    def step(self, number: int, prompt: Sequence[int]) -> Step:
+        """Sample, compare, update."""
+        start = time.perf_counter()
+        rows = [Row(f"{number}-{i}", tuple(prompt), (number, i), self.case.answer) for i in range(GROUP)]
+        sampled = self.generator.sample(rows)
+        trajectories = [
+            mmrl.Trajectory(row.episode, "bench", number, "g", mmrl.Sample("s", ()),
+                            (mmrl.Turn((), "", row.prompt, s.ids, s.logprobs),), True, False)
+            for row, s in zip(rows, sampled, strict=True)
+        ]  # fmt: skip
+        import torch
+
+        rewards = torch.tensor([worth(s.ids) for s in sampled])
+        advantages = grpo(rewards, torch.ones(GROUP, dtype=torch.bool)).tolist()
+        began = time.perf_counter()
+        metrics = self.learner.update(trajectories, advantages)
+        self.generator.forget()
+        end = time.perf_counter()
+        if "update/skipped" in metrics:
+            raise SystemExit("the rewards have no spread: nothing was learned")
+        return Step(end - start, end - began)
+
+
+def trl(case: Case, texts: Sequence[str], folder: str, after: Callable[[int], None]) -> list[Step]:
+    """Train with TRL, a step a prompt; ``after`` is called after each."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    steps: list[Step] = []
+
+    class Timed(GRPOTrainer):
+        prepared = 0.0
+
+        def _prepare_inputs(self, generation_batch: Any) -> Any:
+            start = time.perf_counter()
+            inputs = super()._prepare_inputs(generation_batch)
+            self.prepared = time.perf_counter() - start
+            return inputs
+
+    class Clock(TrainerCallback):
+        began = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            whole = time.perf_counter() - self.began
+            steps.append(Step(whole, whole - trainer.prepared))
+            after(len(steps) - 1)
+
+    def reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        if {len(ids) for ids in completion_ids} != {case.answer}:
+            raise SystemExit("an answer is not of the length that is measured")
+        return [worth(ids) for ids in completion_ids]
+
+    args = GRPOConfig(
+        output_dir=folder, per_device_train_batch_size=GROUP, num_generations=GROUP, max_steps=len(texts),
+        max_completion_length=case.answer, generation_kwargs={"min_new_tokens": case.answer}, loss_type="grpo",
+        learning_rate=RATE, lr_scheduler_type="constant", gradient_checkpointing=False, bf16=False, use_cpu=True,
+        save_strategy="no", report_to=[], shuffle_dataset=False, disable_tqdm=True,
+    )  # fmt: skip
+    model = load_model(find_model(str(MODEL)), device="cpu")
+    trainer = Timed(model, reward, args, Dataset.from_dict({"prompt": list(texts)}), callbacks=[Clock()],
+                    processing_class=AutoTokenizer.from_pretrained(MODEL))  # fmt: skip
+    trainer.train()
+    return steps
+
+
+def both(case: Case, repeats: int) -> tuple[list[Step], list[Step]]:
+    """Steps of ours and of TRL's in turns; the first of each is not counted."""
+    asked = prompts(case, repeats + 1)
+    ours, mine = Ours(case), list[Step]()
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = trl(case, [text for text, _ in asked], folder, lambda n: mine.append(ours.step(n, asked[n][1])))
+    return mine[1:], theirs[1:]
+
+
+def memory(side: str, case: Case) -> None:
+    """Three steps of one side, then the peak of this process in MiB."""
+    asked = prompts(case, 3)
+    if side == "ours":
+        ours = Ours(case)
+        for n, (_, ids) in enumerate(asked):
+            ours.step(n, ids)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            trl(case, [text for text, _ in asked], folder, lambda n: None)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def peak(side: str, case: str) -> int:
+    command = [sys.executable, __file__, "--cases", case, "--memory", side]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def measure(name: str, repeats: int) -> bool:
+    """Whether ours is as fast and as small as it is to be."""
+    case = CASES[name]
+    mine, theirs = both(case, repeats)
+    ratios: dict[str, float] = {}
+    for what in ("update", "whole"):
+        ours, peer = ([getattr(s, what) for s in steps] for steps in (mine, theirs))
+        ratios[what] = statistics.median(p / o for p, o in zip(peer, ours, strict=True))
+        title = {"update": "GRPO update", "whole": "GRPO step"}[what]
+        report(f"{title}, SmolLM2-135M, {case.name}, vs TRL 1.16", f"{statistics.median(ours):.2f} s",
+               f"{statistics.median(peer):.2f} s", ratios[what])  # fmt: skip
+    ours, peer = peak("ours", name), peak("trl", name)
+    what = f"peak memory of GRPO, SmolLM2-135M, {case.name}, vs TRL 1.16"
+    report(what, f"{ours:,} MiB", f"{peer:,} MiB", peer / ours)
+    return ratios["update"] >= case.faster and peer / ours >= case.smaller
+
+
+def report(what: str, ours: str, peer: str, ratio: float) -> None:
+    print(f"{what}: ours {ours}, TRL {peer}, {ratio:.2f} times as good", flush=True)
+    append(what, ours, peer, ratio)
+
+
+def main() -> int:
+    """Measure every case; exit code 1 if one is below its targets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--memory", choices=["ours", "trl"], help="one side alone, for its peak memory")
+    args = parser.parse_args()
+    if not (MODEL / "config.json").is_file():
+        raise SystemExit(f"no model in {MODEL}: run make models")
+    if args.memory:
+        memory(args.memory, CASES[args.cases[0]])
+        return 0
+    return 0 if all([measure(name, args.repeats) for name in args.cases]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
