@@ -76,7 +76,8 @@ def cost_of(model: Any) -> Cost:
     """What a pack costs a model: a weight takes two operations a token, a pair of tokens four a channel a layer."""
     base = base_of(model)
     text, decoder = base.config.get_text_config(), base.get_decoder()
-    outside = {id(p) for part in (base.get_input_embeddings(), base.get_output_embeddings()) for p in part.parameters()}
+    ends = [part for part in (base.get_input_embeddings(), base.get_output_embeddings()) if part is not None]
+    outside = {id(p) for part in ends for p in part.parameters()}
     weights = sum(p.numel() for p in decoder.parameters() if p.ndim > 1 and id(p) not in outside)
     return Cost(max(1.0, 2 * weights / (4 * text.num_hidden_layers * text.hidden_size)))
 
