@@ -33,6 +33,7 @@ from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
+from mmrl_agents.optimizers import make_optimizer
 from mmrl_agents.reference import Reference
 from mmrl_agents.surrogate import Clip
 from mmrl_agents.vision import Vision
@@ -73,10 +74,7 @@ class Learner:
         self.terms = terms_of(args)
         self.entropy: float | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
-            args.weight_decay,
-        )  # fmt: skip
+        self.optimizer = make_optimizer(model, self.parameters, args)
         self.scheduler = _scheduler(self.optimizer, args, total_steps)
 
     def update(self, trajectories: Sequence[Trajectory], advantages: Sequence[float],

@@ -16,16 +16,19 @@ from mmrl.config_load import LoadedConfig
 from mmrl.episode import EpisodeLimits
 from mmrl.errors import BadInput
 from mmrl.make import make
+from mmrl.memory import MemoryPlan
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler
 from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
+from mmrl.stopwatch import Stopwatch
 from mmrl.trajectory import Trajectory
 from mmrl_agents.check_images import check_images
 from mmrl_agents.credit import credit, find_method, no_states
 from mmrl_agents.heldout import HeldOut
-from mmrl_agents.metrics import rollout_metrics
+from mmrl_agents.metrics import cost_metrics, rollout_metrics
+from mmrl_agents.planner import plan_run
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import Plan, plan, step_specs
@@ -44,6 +47,10 @@ class Grpo:
         check_states(loaded)
         if not loaded.config.reward_plugins:
             raise BadInput(f"{loaded.path}: GRPO needs at least one entry in reward_plugins")
+
+    def plan(self, loaded: LoadedConfig, limit: int | None) -> MemoryPlan:
+        """Say what memory it will take; see :class:`mmrl.trainer.Planner`."""
+        return plan_run(loaded, limit)
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
@@ -119,7 +126,9 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> d
     run.reporter.begin(f"step {step}: episodes", len(specs))
     began = time.monotonic()
     state = state_of(run, sizes.steps)
-    trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode, state))
+    watch = Stopwatch()
+    trajectories = run_sync(training_scheduler(run).run(specs, policy, suite, run.reporter.episode, state, watch))
+    policy.generator.rest()
     generated = time.monotonic()
     warn_of_failures(run, trajectories)
     earned = credit(trajectories, sizes.size, run.config)
@@ -128,8 +137,10 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan) -> d
     policy.updated(step)
     run.progress = dataclasses.replace(run.progress, step=step, cursor=tuple(cursor))
     run.store.write_rollouts(step, trajectories, earned.advantages)
-    timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
-    return {"step": step, **rollout_metrics(trajectories, earned.advantages), **update, **timing}
+    seconds = {**watch.seconds, "rollout": generated - began, "update": time.monotonic() - generated}
+    metrics = {"step": step, **rollout_metrics(trajectories, earned.advantages), **update}
+    run.warn(metrics)
+    return {**metrics, **cost_metrics(metrics["tokens/sampled"], seconds)}
 
 
 def training_scheduler(run: Run) -> Scheduler:
