@@ -117,8 +117,10 @@ def held_out_sampling(config: Config, trajectories: Sequence[Trajectory]) -> Sam
     rollout = config.rollout
     rows = min(rollout.concurrency, rollout.max_batch, count)
     longest = max((t.turns[0] for t in trajectories), key=lambda turn: len(turn.prompt_ids))
-    # A vision-language model's images stay where they are; the last two ids make the prompts different.
-    told = [(*longest.prompt_ids[:-2], i // 30, i % 30) for i in range(rows)]
+    # Ids of plain text in the places of the last three make the prompts different; images stay where they are.
+    plain = sorted({i for t in trajectories for turn in t.turns for i in turn.token_ids})
+    ends = itertools.islice(itertools.product(plain, repeat=3), rows)
+    told = [(*longest.prompt_ids[:-3], *end) for end in ends]
     made = tuple(Row(f"{i}", ids, (i,), 2, longest.images) for i, ids in enumerate(told))
     batches = -(-min(rollout.concurrency, count) // rollout.max_batch)
     return Sampling(made, rows, min(batches, CACHES), _longest(trajectories))

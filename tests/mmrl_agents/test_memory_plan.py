@@ -53,6 +53,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "training_args": {"kl_coef": 0.1, "bf16": True, "optim": "galore_adamw", "galore": {"rank": 8},
                           "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1},
     },
+    "pictures": {
+        "model_id": "mmrl/tiny-vlm", "environments": [{"id": "vqa/shapes"}], "rollout": {"max_new_tokens": 4},
+        "training_args": {"lora": {"r": 4, "vision": True}},
+    },
     "a walk in BabyAI": {
         "model_id": "mmrl/tiny", "environments": [{"id": "babyai/GoToLocal"}],
         "rollout": {"max_turns": 4, "max_new_tokens": 3}, "training_args": {"lora": {"r": 4}},
