@@ -62,6 +62,22 @@ class LoraArgs(Section):
     """Which linear layers get one."""
     vision: bool = False
     """Put it on the vision tower of a vision-language model too."""
+    rslora: bool = False
+    """Rank-stabilised LoRA ([2312.03732](https://arxiv.org/abs/2312.03732)): the scale is alpha / sqrt(r)."""
+    dora: bool = False
+    """DoRA ([2402.09353](https://arxiv.org/abs/2402.09353)): the adapter turns a weight's columns, their lengths are
+    learned apart; slower."""
+
+
+class GaloreArgs(Section):
+    """GaLore ([2403.03507](https://arxiv.org/abs/2403.03507)): Adam on a low-rank projection of each gradient."""
+
+    rank: PositiveInt = 128
+    """Rank of the projection; a weight whose smaller side is no larger is not projected."""
+    refresh: PositiveInt = 200
+    """Optimiser steps between two projections from a new gradient."""
+    scale: float = Field(default=0.25, gt=0)
+    """The projected update is multiplied by this; alpha in the paper."""
 
 
 class TrainingArgs(Section):
@@ -104,6 +120,11 @@ class TrainingArgs(Section):
     """AdamW's epsilon."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
+    optim: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "galore_adamw"] = "adamw"
+    """``adamw``; ``adamw_8bit`` (its state in 8 bits, by bitsandbytes); ``paged_adamw_8bit`` (and in the host's memory
+    where a GPU's runs out); ``galore_adamw`` (its state in a subspace).  See [memory.md](memory.md)."""
+    galore: GaloreArgs | None = None
+    """For ``optim: galore_adamw``; None: as its paper has it."""
     loss_type: str = "grpo"
     """``grpo``, ``dapo``, ``dr_grpo``, ``gspo``, ``cispo``, ``sapo``, ``reinforce``, an entry point of group
     mmrl.losses, or a function of your own: ``path/file.py:function``.  See [algorithms.md](algorithms.md)."""
@@ -162,6 +183,9 @@ class TrainingArgs(Section):
     """Lowest and highest w that is kept, for ``icepop`` and ``geometric``."""
     lora: LoraArgs | None = None
     """Train a LoRA adapter; None trains all weights."""
+    load_in_4bit: bool = False
+    """QLoRA ([2305.14314](https://arxiv.org/abs/2305.14314)): the weights under a LoRA adapter in 4 bits (nf4), by
+    bitsandbytes."""
     freeze_vision: bool = True
     """Leave a vision tower, and what leads from it to the language model, as they are; false trains them too (without
     LoRA)."""

@@ -12,7 +12,7 @@ import dataclasses
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any
 
@@ -28,6 +28,7 @@ from mmrl.run_state import START, RunState
 from mmrl.run_sync import run_sync
 from mmrl.sample import Sample
 from mmrl.scoring import Scoring
+from mmrl.stopwatch import Stopwatch, TimedPolicy, TimedPool
 from mmrl.trajectory import Trajectory
 
 OnDone = Callable[[Trajectory], None]
@@ -50,8 +51,11 @@ class Scheduler:
     deterministic: bool = True
 
     async def run(self, specs: Sequence[EpisodeSpec], policy: Policy, suite: RewardSuite | None = None,
-                  on_done: OnDone | None = None, state: RunState = START) -> list[Trajectory]:
+                  on_done: OnDone | None = None, state: RunState = START,
+                  watch: Stopwatch | None = None) -> list[Trajectory]:
         """Run and score the episodes; scores that depend on where the run stands see ``state``.
+
+        ``watch`` is told how long it took to ``generate``, in the ``env`` and to ``score``.
 
         Raises:
             Exception: whatever the policy raised; an environment's or plugin's exception never ends the run.
@@ -59,15 +63,16 @@ class Scheduler:
         queue = deque(enumerate(specs))
         finished: dict[int, Trajectory] = {}
         workers = min(self.concurrency, len(specs))
-        batcher = Batcher(policy, workers, self.deterministic, self.max_batch)
+        watch = watch or Stopwatch()
+        batcher = Batcher(TimedPolicy(policy, watch), workers, self.deterministic, self.max_batch)
 
         def done(index: int, trajectory: Trajectory) -> None:
             finished[index] = trajectory
             if on_done is not None:
                 on_done(trajectory)
 
-        with ThreadPoolExecutor(max(1, min(16, workers)), "mmrl-env") as pool:
-            scoring = Scoring(suite, done, state)
+        with TimedPool(max(1, min(16, workers)), "mmrl-env", watch) as pool:
+            scoring = Scoring(suite, done, state, watch)
 
             async def work() -> None:
                 envs = _Envs(pool)

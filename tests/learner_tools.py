@@ -114,6 +114,11 @@ def run_config(folder: Path, name: str = "run", environments: Sequence[dict[str,
     return load_config(folder / f"{name}.yaml")
 
 
+def repeatable(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Metrics without those that two runs of the same bits need not share."""
+    return [{k: v for k, v in m.items() if not k.startswith(("time/", "speed/", "memory/"))} for m in lines]
+
+
 class StopAfter(Quiet):
     """Asks for an end after so many steps, as Ctrl-C does."""
 

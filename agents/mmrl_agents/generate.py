@@ -72,9 +72,13 @@ class Generator:
 
     def forget(self) -> None:
         """Drop all kept keys, values and features; call it whenever the weights have changed."""
-        self._held = []
+        self.rest()
         if self.feed.vision is not None:
             self.feed.vision.forget()
+
+    def rest(self) -> None:
+        """Drop all kept keys and values; call it when no episode goes on."""
+        self._held = []
 
     @torch.no_grad()
     def sample(self, rows: Sequence[Row]) -> list[Sampled]:

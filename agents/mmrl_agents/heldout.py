@@ -12,7 +12,7 @@ from mmrl.policy import Policy
 from mmrl.rollout import Scheduler, run_sync
 from mmrl_agents.models import find_model, load_model
 from mmrl_agents.policies.hf import HFPolicy
-from mmrl_agents.run import Run, publish
+from mmrl_agents.run import Run, dtype_of, publish
 
 WHEN = {"before": "before training", "warm": "after warm start", "after": " after training"}
 """The moments of the final evaluation, as they are said."""
@@ -48,7 +48,8 @@ class HeldOut:
         run.reporter.say(f"{said}  {config.final_episodes} held-out episodes ...")
         best = run.store.root / "best"
         if when == "after" and best.is_dir():
-            model = load_model(find_model(str(best)), "bfloat16" if run.config.training_args.bf16 else "float32")
+            args = run.config.training_args
+            model = load_model(find_model(str(best)), dtype_of(args), four_bit=args.load_in_4bit)
         else:
             model = run.model
         results = self._all(self._policy(model), config.final_seed, config.final_episodes, f"{when}: held-out episodes")

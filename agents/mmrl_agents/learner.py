@@ -34,6 +34,7 @@ from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss, weighted_log_ratio
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
+from mmrl_agents.optimizers import make_optimizer
 from mmrl_agents.packs import Limits
 from mmrl_agents.reference import Reference
 from mmrl_agents.sharing import Sharing
@@ -83,10 +84,7 @@ class Learner:
         self.terms = terms_of(args)
         self.entropy: float | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon,
-            args.weight_decay, fused=True,
-        )  # fmt: skip
+        self.optimizer = make_optimizer(model, self.parameters, args)
         self.critic = critic
         if critic is not None:
             self.optimizer.add_param_group({"params": list(critic.parameters()), "lr": args.critic_learning_rate})

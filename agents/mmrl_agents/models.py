@@ -157,7 +157,8 @@ def load_generation(files: ModelFiles) -> Any | None:
         return None
 
 
-def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = None, trainable: bool = False) -> Any:
+def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = None, trainable: bool = False,
+               four_bit: bool = False) -> Any:
     """Load a causal language model or a vision-language model, with its adapter if there is one.
 
     Args:
@@ -165,6 +166,7 @@ def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = N
         dtype: one of ``float32``, ``bfloat16``, ``float16``.
         device: a torch device; None takes the GPU if there is one.
         trainable: whether a PEFT adapter is to be trained on.
+        four_bit: the base weights of linear layers in 4 bits (see :mod:`mmrl_agents.four_bit`).
 
     Raises:
         BadInput: if the dtype is unknown or the weights cannot be read.
@@ -172,15 +174,20 @@ def load_model(files: ModelFiles, dtype: str = "float32", device: str | None = N
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    from mmrl_agents.four_bit import keep_differentiable, quantisation
+
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = AutoModelForImageTextToText if sees(files) else AutoModelForCausalLM
+    quantised = quantisation(dtype, device) if four_bit else {}
     try:
-        model: Any = kind.from_pretrained(files.base, dtype=getattr(torch, dtype))
+        model: Any = kind.from_pretrained(files.base, dtype=getattr(torch, dtype), **quantised)
     except (OSError, ValueError) as error:
         what = "vision-language model" if kind is AutoModelForImageTextToText else "causal language model"
         raise BadInput(f"model '{files.name}': cannot be loaded as a {what}: {error}") from error
+    if four_bit:
+        keep_differentiable(model)
     if files.adapter is not None:
         from peft import PeftModel
 

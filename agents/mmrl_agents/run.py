@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mmrl.run_state import newest
 from mmrl.store import RunStore
 from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
+from mmrl_agents.alarms import Alarms
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
@@ -27,6 +29,7 @@ from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
+from mmrl_agents.optimizers import check_optimizer
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
 from mmrl_agents.sharing import Sharing
 from mmrl_agents.vision import Vision
@@ -48,11 +51,17 @@ class Run:
     reporter: Reporter
     progress: Progress
     metrics: dict[str, float] = field(default_factory=dict[str, float])
+    alarms: Alarms = field(default_factory=Alarms)
 
     @property
     def config(self) -> Config:
         """The run's configuration."""
         return self.loaded.config
+
+    def warn(self, metrics: Mapping[str, float]) -> None:
+        """Say what a new step's metrics give cause to fear."""
+        for line in self.alarms.note(metrics):
+            self.reporter.say(line)
 
 
 def check_names(loaded: LoadedConfig) -> None:
@@ -64,6 +73,7 @@ def check_names(loaded: LoadedConfig) -> None:
     args = loaded.config.training_args
     find_loss(args.loss_type, args.normaliser, loaded.where("training_args", "loss_type"))
     check_credit(loaded)
+    check_optimizer(loaded)
     files = find_model(loaded.config.model_id, loaded.where("model_id"))
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
@@ -148,12 +158,18 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     drop_future(store, run.progress.step)
     for line in store.metrics():
         run.metrics = newest(run.metrics, line)
+        run.alarms.note(line)
     return run
+
+
+def dtype_of(args: TrainingArgs) -> str:
+    """The type of the weights of a run's model."""
+    return "bfloat16" if args.bf16 else "float32"
 
 
 def build_model(files: ModelFiles, args: TrainingArgs, refers: bool = False) -> tuple[Any, Reference | None]:
     """Load the model to train, with its adapter, and the reference if the KL term, or the learner, needs one."""
-    model = load_model(files, "bfloat16" if args.bf16 else "float32", trainable=True)
+    model = load_model(files, dtype_of(args), trainable=True, four_bit=args.load_in_4bit)
     if args.freeze_vision and args.lora is None and sees(files):  # under an adapter all base weights are frozen
         freeze_vision(model)
     needs_reference = refers or args.kl_coef > 0
@@ -192,6 +208,8 @@ def add_adapter(model: Any, lora: LoraArgs, files: ModelFiles) -> Any:
             lora_dropout=lora.dropout,
             target_modules=lora.target_modules,
             exclude_modules=None if lora.vision else outside_decoder(model),
+            use_rslora=lora.rslora,
+            use_dora=lora.dora,
             task_type="CAUSAL_LM",
         ),
     )

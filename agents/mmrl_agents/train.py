@@ -23,6 +23,7 @@ from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler
 from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
+from mmrl.stopwatch import Stopwatch
 from mmrl.trajectory import Trajectory
 from mmrl.turn_cap import cap_at, cap_metrics
 from mmrl_agents.check_images import check_images
@@ -32,7 +33,7 @@ from mmrl_agents.curriculum import check_curriculum, followed, mix_metrics, mix_
 from mmrl_agents.foresight import kl_metrics
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.lesson import lesson_of, with_replays
-from mmrl_agents.metrics import rollout_metrics
+from mmrl_agents.metrics import cost_metrics, rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.replay import Library, best, check_replay, replay_metrics, replayed, worth_remembering
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
@@ -136,8 +137,9 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     """One step: run the episodes, compare them in their groups, update, store."""
     config, before, step = run.config, run.progress, run.progress.step + 1
     began, state = time.monotonic(), state_of(run, sizes.steps)
-    weights = mix_weights(config, before.success)
-    sampled = sample(config, sizes, step, before.cursor, rounds_of(run, policy, suite, state), weights)
+    weights, watch = mix_weights(config, before.success), Stopwatch()
+    sampled = sample(config, sizes, step, before.cursor, rounds_of(run, policy, suite, state, watch), weights)
+    policy.generator.rest()
     generated = time.monotonic()
     warn_of_failures(run.reporter, sampled.trajectories)
     again = library.fetch(replayed(before.remembered, config, sizes, step))
@@ -151,21 +153,23 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     run.progress = progress_after(run, sampled, advantages)
     library.keep(sampled.trajectories, run.progress.remembered)
     run.store.write_rollouts(step, sampled.trajectories, advantages)
-    timing = {"time/rollout": generated - began, "time/update": time.monotonic() - generated}
+    seconds = {**watch.seconds, "rollout": generated - began, "update": time.monotonic() - generated}
     course = {**group_metrics(sampled), **mix_metrics(config.environments, weights, sampled.success),
               **replay_metrics(config.replay, before.remembered, again),
               **cap_metrics(config.rollout.max_turns, state), **kl_metrics(foreseen)}  # fmt: skip
-    return {"step": step, **rollout_metrics(sampled.trajectories, advantages), **update, **course, **timing}
+    metrics = {"step": step, **rollout_metrics(sampled.trajectories, advantages), **update, **course}
+    run.warn(metrics)
+    return {**metrics, **cost_metrics(metrics["tokens/sampled"], seconds)}
 
 
-def rounds_of(run: Run, policy: HFPolicy, suite: RewardSuite, state: RunState) -> RunRound:
+def rounds_of(run: Run, policy: HFPolicy, suite: RewardSuite, state: RunState, watch: Stopwatch) -> RunRound:
     """Runs the rounds of a step, each on a bar of its own."""
     scheduler, most = training_scheduler(run, state), 1 + run.config.rollout.dynamic_sampling
 
     def run_round(specs: Sequence[EpisodeSpec], number: int) -> list[Trajectory]:
         where = f", round {number + 1} of at most {most}" if number else ""
         run.reporter.begin(f"step {state.step}: episodes{where}", len(specs))
-        return run_sync(scheduler.run(specs, policy, suite, run.reporter.episode, state))
+        return run_sync(scheduler.run(specs, policy, suite, run.reporter.episode, state, watch))
 
     return run_round
 

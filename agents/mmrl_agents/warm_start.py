@@ -75,17 +75,20 @@ def warm_start(run: Run, plan: WarmStart) -> None:
 
 def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
     """The optimiser steps, with an optimiser of their own."""
+    own = run.config.training_args
     args = TrainingArgs(
+        optim=own.optim,
+        galore=own.galore,
         learning_rate=plan.learning_rate,
         warmup_steps=max(1, plan.steps // 10),
         lr_scheduler_type="linear",
         per_device_train_batch_size=plan.batch_size,
-        max_tokens_per_micro_batch=min(MICRO_BATCH_TOKENS, run.config.training_args.max_tokens_per_micro_batch),
+        max_tokens_per_micro_batch=min(MICRO_BATCH_TOKENS, own.max_tokens_per_micro_batch),
     )
     learner = Learner(run.model, args, 1.0, plan.steps, vision=run.learner.vision, sharing=run.learner.sharing)
     run.reporter.begin("warm start: imitation steps", plan.steps)
     for step in range(1, plan.steps + 1):
-        learner.imitate(pick(segments, step, plan.batch_size, run.config.training_args.seed))
+        learner.imitate(pick(segments, step, plan.batch_size, own.seed))
         run.reporter.tick()
         if run.reporter.stopping:
             run.store.close()

@@ -6,6 +6,7 @@ environment's simulator) when they run, so that ``mmrl --help`` answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -79,6 +80,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     # Hugging Face's own bars, one for each file it reads or writes, would run through ours; a user may set it to 0.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Wherever it is installed, peft imports bitsandbytes, which on a CPU misses a package that nothing here needs.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         app(args=None if words is None else list(words), prog_name="mmrl")
     except SystemExit as end:

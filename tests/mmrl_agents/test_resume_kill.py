@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import torch
-from learner_tools import run_config
+from learner_tools import repeatable, run_config
 from safetensors.torch import load_file
 
 from mmrl.store import RunStore
@@ -84,9 +84,7 @@ def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path: Path) -> Non
     assert torch.equal(states[0]["rng"], states[1]["rng"])
     for mine, theirs in zip(*(s["optimizer"]["state"].values() for s in states), strict=True):
         assert all(torch.equal(mine[k], theirs[k]) for k in mine)
-    metrics = [
-        [{k: v for k, v in m.items() if "time/" not in k} for m in RunStore(root).metrics()] for root in (whole, killed)
-    ]
+    metrics = [repeatable(RunStore(root).metrics()) for root in (whole, killed)]
     assert metrics[0] == metrics[1]
     assert [m["step"] for m in metrics[0]] == [1, 2, 3, 4, 5]
     assert len(list((killed / "rollouts").glob("*.parquet"))) == 5

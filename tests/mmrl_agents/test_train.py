@@ -5,7 +5,7 @@ from typing import Any
 import pandas
 import pytest
 import torch
-from learner_tools import StopAfter, ragged, run_config
+from learner_tools import StopAfter, ragged, repeatable, run_config
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -50,7 +50,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def comparable(root: Path) -> list[dict[str, Any]]:
     """The metrics without the times."""
-    return [{k: v for k, v in m.items() if not k.startswith("time/")} for m in RunStore(root).metrics()]
+    return repeatable(RunStore(root).metrics())
 
 
 LORA = {"lora": {"r": 2, "dropout": 0.1}, "kl_coef": 0.05}
