@@ -114,6 +114,16 @@ def run_config(folder: Path, name: str = "run", environments: Sequence[dict[str,
     return load_config(folder / f"{name}.yaml")
 
 
+class Listening(Quiet):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
 class StopAfter(Quiet):
     """Asks for an end after so many steps, as Ctrl-C does."""
 
