@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from mmrl.config import EnvironmentConfig
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput, unknown
 from mmrl.make import make
-from mmrl.plugin import required_of_env
+from mmrl.plugin import alternatives_of_env
 from mmrl.plugin_build import build_plugin
-from mmrl.plugin_fields import ENV_FIELDS, Call, fields_of
+from mmrl.provided import fields_provided
 from mmrl.registry import LEARNERS, find_env, load_file
 from mmrl.reward import NO_CLIP, Member, RewardSuite
 from mmrl.trainer import Trainer
-from mmrl.trajectory import Trajectory
 
-PROBED = 8
-"""Samples of an environment that are looked at to see which fields it provides."""
+REMEDY = {"images": "; BabyAI and MiniGrid show images with kwargs: {observation: image}, or both"}
+"""How environments that do without a field come to have it."""
 
 
 def check_config(loaded: LoadedConfig) -> tuple[Trainer, RewardSuite]:
@@ -68,32 +66,19 @@ def build_suite(loaded: LoadedConfig) -> RewardSuite:
 
 def _check_fields(loaded: LoadedConfig, suite: RewardSuite) -> None:
     """Refuse a plugin that names a field which no environment of the run provides."""
-    required = [(i, m, required_of_env(m.plugin)) for i, m in enumerate(suite.members)]
-    if not any(fields for _, _, fields in required):
+    required = [(i, m, fields) for i, m in enumerate(suite.members) for fields in alternatives_of_env(m.plugin)]
+    if not required:
         return
     names = ", ".join(e.id for e in loaded.config.environments)
-    provided = [fields_provided(e) for e in loaded.config.environments]
+    wanted = {fields for _, _, fields in required}
+    provided = frozenset[str]().union(*(fields_provided(e, wanted) for e in loaded.config.environments))
     for i, member, fields in required:
-        lacking = sorted(fields.difference(*provided))
-        if lacking:
+        if not fields & provided:
+            first, said = min(fields), " or ".join(f"'{name}'" for name in sorted(fields))
             raise BadInput(
-                f"{loaded.where('reward_plugins', i)}: plugin '{member.name}' needs '{lacking[0]}', which none of the "
-                f"environments ({names}) provides; remove it, or add one that has {lacking[0]}"
+                f"{loaded.where('reward_plugins', i)}: plugin '{member.name}' needs {said}, which none of the "
+                f"environments ({names}) provides; remove it, or add one that has {first}{REMEDY.get(first, '')}"
             )
-
-
-def fields_provided(config: EnvironmentConfig) -> frozenset[str]:
-    """The fields among reference, images and videos that the first few samples of an environment have."""
-    env = make(config.id, **config.kwargs)
-    try:
-        infos = [env.reset(seed=config.seeds.start + i)[1] for i in range(PROBED)]
-    finally:
-        env.close()
-    found: set[str] = set()
-    for info in infos:
-        start = Trajectory("probe", config.id, 0, "probe", info["sample"], (), False, False)
-        found |= {name for name in ENV_FIELDS if fields_of(Call(start), [name])[name] is not None}
-    return frozenset(found)
 
 
 def _check_sums(loaded: LoadedConfig) -> None:

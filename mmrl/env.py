@@ -41,6 +41,11 @@ class Env(gymnasium.Env[Content, str]):
         self.action_space = UnicodeText()
         self.render_mode = None
 
+    @property
+    def table_rows(self) -> int | None:
+        """How many rows the episodes are drawn from, if they come from a table; None: they are made on the spot."""
+        return None
+
     def expert_action(self) -> str:
         """Say what an expert would do in the present state.
 
@@ -57,10 +62,12 @@ class EnvFamily:
     Attributes:
         ids: lists every id of the family (``"babyai/GoToLocal"``, ...).
         make: builds the environment of one id: ``make(env_id, **kwargs)``.
+        takes: the callable that ``make`` hands the ``kwargs`` of one id on to; None: ``make`` itself names them.
     """
 
     ids: Callable[[], Sequence[str]]
     make: Callable[..., Env]
+    takes: Callable[[str], Callable[..., Env]] | None = None
 
 
 class SingleTurnEnv(Env):

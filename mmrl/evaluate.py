@@ -24,12 +24,13 @@ class EvalResult:
         env: the environment's id.
         episodes: how many were run; errors count as failures.
         success: share of successful episodes, in [0, 1].
-        ci95: its 95% interval (Wilson 1927).
+        ci95: its 95% interval (Wilson 1927), of ``tasks`` trials: a row drawn again says little that is new.
         mean_return: mean sum of the environment's rewards.
         mean_turns: mean length in turns.
         invalid_actions: share of actions that the environment did not understand.
         errors: episodes ended by an exception of the environment.
         seeds: first and last seed.
+        tasks: different tasks among the episodes: fewer than ``episodes`` where rows of a table were drawn again.
     """
 
     env: str
@@ -41,6 +42,7 @@ class EvalResult:
     invalid_actions: float
     errors: int
     seeds: tuple[int, int]
+    tasks: int
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able dict."""
@@ -48,12 +50,13 @@ class EvalResult:
 
     def __str__(self) -> str:
         low, high = self.ci95
-        return (f"{self.env}: success {self.success:.1%} [{low:.1%}, {high:.1%}] on {self.episodes} episodes "
+        rows = f"of {self.tasks} rows " if self.tasks < self.episodes else ""
+        return (f"{self.env}: success {self.success:.1%} [{low:.1%}, {high:.1%}] on {self.episodes} episodes {rows}"
                 f"(seeds {self.seeds[0]}-{self.seeds[1]}), return {self.mean_return:.3f}, "
                 f"{self.mean_turns:.1f} turns")  # fmt: skip
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's 95% interval of a share.
 
     Args:
@@ -67,21 +70,36 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return (max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n)))
 
 
-def summarise(env_id: str, seeds: Sequence[int], trajectories: Sequence[Trajectory]) -> EvalResult:
-    """Summarise evaluation episodes."""
+def different(trajectories: Sequence[Trajectory]) -> int:
+    """How many tasks the episodes are of: rows of a table count once (``meta["row"]``), all others are their own."""
+    return len({("row", t.sample.meta["row"]) if "row" in t.sample.meta else i for i, t in enumerate(trajectories)})
+
+
+def summarise(env_id: str, seeds: Sequence[int], trajectories: Sequence[Trajectory],
+              tasks: int | None = None) -> EvalResult:
+    """Summarise evaluation episodes.
+
+    Args:
+        env_id: the environment's id.
+        seeds: that were run.
+        trajectories: one for each.
+        tasks: how many different tasks they are of; None: as :func:`different` counts them, in one environment.
+    """
     n = len(trajectories)
+    tasks = different(trajectories) if tasks is None else tasks
     wins = sum(t.success for t in trajectories)
     turns = [turn for t in trajectories for turn in t.turns]
     return EvalResult(
         env=env_id,
         episodes=n,
         success=wins / n if n else 0.0,
-        ci95=wilson(wins, n),
+        ci95=wilson(wins * tasks / n, tasks) if n else wilson(0, 0),
         mean_return=sum(t.env_return for t in trajectories) / n if n else 0.0,
         mean_turns=len(turns) / n if n else 0.0,
         invalid_actions=sum(not t.info.get("valid_action", True) for t in turns) / max(len(turns), 1),
         errors=sum(t.error is not None for t in trajectories),
         seeds=(min(seeds, default=0), max(seeds, default=0)),
+        tasks=tasks,
     )
 
 

@@ -61,7 +61,9 @@ def _open(source: Path | bytes, name: str, max_pixels: int) -> PILImage:
     except BadInput:
         raise
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
-        raise BadInput(f"{name}: far too many pixels; at most {max_pixels} are decoded ({error})") from error
+        most = 2 * (pil.MAX_IMAGE_PIXELS or max_pixels)
+        limit = f"max_pixels ({max_pixels:,})" if max_pixels <= most else f"the {most:,} that Pillow opens"
+        raise BadInput(f"{name}: an image of more pixels than {limit}") from error
     except pil.UnidentifiedImageError as error:
         raise BadInput(f"{name}: not an image that Pillow can read") from error
     except Exception as error:  # what Pillow's readers raise on damaged data is of any type
@@ -73,8 +75,10 @@ def _upright(opened: PILImage, name: str, max_pixels: int) -> PILImage:
     from PIL import ImageOps
 
     width, height = opened.size
-    if not 0 < width * height <= max_pixels:
-        raise BadInput(f"{name}: an image of {width}x{height} pixels; 1 to {max_pixels} pixels are decoded")
+    if width * height == 0:
+        raise BadInput(f"{name}: an image of {width}x{height} pixels")
+    if width * height > max_pixels:
+        raise BadInput(f"{name}: an image of {width}x{height} pixels, more than max_pixels ({max_pixels:,})")
     try:
         opened.load()
         try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import gymnasium
 
 from mmrl.env import Env
-from mmrl.errors import BadInput
-from mmrl.registry import find_env
+from mmrl.errors import BadInput, nearest
+from mmrl.registry import env_arguments, find_env
 
 
 def make(env_id: str, **kwargs: Any) -> Env:
@@ -26,7 +26,8 @@ def make(env_id: str, **kwargs: Any) -> Env:
     try:
         env: Any = factory(**kwargs)
     except TypeError as error:
-        raise BadInput(f"environment '{env_id}' does not take these arguments: {error}") from error
+        said = _misfit(env_id, kwargs, error)
+        raise BadInput(f"environment '{env_id}' does not take these arguments: {said}") from error
     except BadInput:
         raise
     except (ValueError, OSError, ImportError, gymnasium.error.Error) as error:
@@ -34,6 +35,16 @@ def make(env_id: str, **kwargs: Any) -> Env:
     if not isinstance(env, Env):
         raise BadInput(f"environment '{env_id}' made a {type(env).__name__}; it must be an mmrl.Env")
     return env
+
+
+def _misfit(env_id: str, kwargs: Mapping[str, Any], error: TypeError) -> str:
+    """Which argument is wrong and what would be right, as far as the environment names its arguments."""
+    known = env_arguments(env_id)
+    strange = next((name for name in kwargs if name not in known), None)
+    if not known:
+        return str(error)
+    said = f"{error}." if strange is None else f"there is no '{strange}'{nearest(strange, known) or '.'}"
+    return f"{said} It takes {', '.join(known)}"
 
 
 def make_vec(env_id: str, num_envs: int = 2, mode: Literal["sync", "async"] = "sync", **kwargs: Any) -> Any:

@@ -33,6 +33,7 @@ class RewardPlugin:
         range: lowest and highest possible value; a score outside is an error.
         requires: for plugins that define ``score``: the fields among ``reference``, ``images``, ``videos`` without
             which they have no answer.  Those with ``compute`` say so by a parameter without a default.
+        requires_any: fields of them of which one is enough, such as ``images`` or ``videos``.
         over_turns: how the values of a ``compute`` that names ``turn``, and is called for each, become one.
         batch_size: trajectories in one call of ``score``.
         concurrency: calls at once; None: 1, and 16 for an ``async`` compute.  More than 1 needs thread safety.
@@ -43,6 +44,7 @@ class RewardPlugin:
 
     range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     requires: ClassVar[frozenset[str]] = frozenset()
+    requires_any: ClassVar[frozenset[str]] = frozenset()
     over_turns: ClassVar[Literal["mean", "sum", "min"]] = "mean"
     batch_size: ClassVar[int] = 64
     concurrency: ClassVar[int | None] = None
@@ -203,6 +205,12 @@ def needs(plugin: RewardPlugin) -> list[str]:
 def required_of_env(plugin: RewardPlugin) -> frozenset[str]:
     """The fields that an environment must provide for the plugin to have an answer."""
     return signature(plugin)[1] & ENV_FIELDS if by_compute(plugin) else plugin.requires
+
+
+def alternatives_of_env(plugin: RewardPlugin) -> list[frozenset[str]]:
+    """What an environment must provide, as sets of fields of which one each is enough."""
+    single = [frozenset({name}) for name in sorted(required_of_env(plugin))]
+    return [*single, plugin.requires_any] if plugin.requires_any else single
 
 
 def as_score(value: Any) -> Score:

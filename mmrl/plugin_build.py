@@ -11,7 +11,7 @@ from mmrl.plugin import FunctionPlugin, RewardPlugin, by_compute, needs
 from mmrl.plugin_config import PluginConfig
 from mmrl.registry import PLUGINS
 
-ATTRIBUTES = ("range", "requires", "over_turns", "batch_size", "concurrency", "potential", "cost")
+ATTRIBUTES = ("range", "requires", "requires_any", "over_turns", "batch_size", "concurrency", "potential", "cost")
 
 
 def build_plugin(config: PluginConfig, where: str = "") -> RewardPlugin:

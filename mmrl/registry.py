@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import threading
@@ -157,12 +158,28 @@ def find_env(env_id: str, where: str = "") -> Callable[..., Env]:
     if ":" in env_id and env_id not in ENVS.names():
         # A reference: no family is asked, so that none is imported, or can fail, for it.
         return load_reference("environment", env_id, (), where)
-    head = env_id.partition("/")[0]
-    families = [ENVS.get(head)] if head in ENVS.names() else [ENVS.get(n) for n in ENVS.names()]
-    for found in families:
-        if isinstance(found, EnvFamily) and env_id in found.ids():
-            family = found
-            return lambda **kwargs: family.make(env_id, **kwargs)
+    family = _family(env_id)
+    if family is not None:
+        return lambda **kwargs: family.make(env_id, **kwargs)
     if env_id in ENVS.names() and not isinstance(ENVS.get(env_id), EnvFamily):
         return ENVS.get(env_id)
-    return load_reference("environment", env_id, env_ids(), where)
+    alone = ENVS.get(head) if (head := env_id.partition("/")[0]) in ENVS.names() else None
+    near = alone.ids() if isinstance(alone, EnvFamily) and len(alone.ids()) == 1 else env_ids()
+    return load_reference("environment", env_id, near, where)
+
+
+def _family(env_id: str) -> EnvFamily | None:
+    """The family that ``env_id`` belongs to."""
+    head = env_id.partition("/")[0]
+    families = [ENVS.get(head)] if head in ENVS.names() else [ENVS.get(n) for n in ENVS.names()]
+    return next((f for f in families if isinstance(f, EnvFamily) and env_id in f.ids()), None)
+
+
+def env_arguments(env_id: str) -> list[str]:
+    """The names of the arguments that an environment takes; empty if it does not name them all."""
+    family = None if ":" in env_id else _family(env_id)
+    named = find_env(env_id) if family is None else family.takes(env_id) if family.takes else family.make
+    parameters = list(inspect.signature(named).parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return []
+    return [p.name for p in parameters if p.name != "env_id" and p.kind is not p.VAR_POSITIONAL]

@@ -92,6 +92,14 @@ class RewardSuite:
         for runner in self._runners.values():
             runner.begin()
 
+    def load(self, name: str) -> None:
+        """Let the member ``name`` load what it needs before its first score, unless it has.
+
+        Raises:
+            Exception: whatever the plugin raises, or ``Overdue``.
+        """
+        self._runners[name].load()
+
     def score(self, trajectories: Sequence[Trajectory], state: RunState = START) -> list[RewardRecord]:
         """Score trajectories with every plugin and join the scores."""
         self.begin()

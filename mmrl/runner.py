@@ -80,6 +80,19 @@ class Runner:
         with self._lock:
             self._strikes = min(self._strikes, STRIKES - 1)
 
+    def load(self) -> None:
+        """Let the plugin load what it needs now, once, on a thread of its own.
+
+        Raises:
+            Overdue: if it takes longer than the limit for loading.
+            Exception: whatever the plugin raises.
+        """
+        caller = ThreadCaller()
+        try:
+            self._load(caller)
+        finally:
+            caller.close()
+
     def submit(self, trajectories: Sequence[Trajectory], state: RunState) -> list[Future[Score]]:
         """Score trajectories, on threads of the runner's own."""
         jobs = [Job(t, state) for t in trajectories]

@@ -45,7 +45,8 @@ def needs(made: type[RewardPlugin]) -> str:
     else:
         blank: RewardPlugin = object.__new__(made)  # no constructor: it may want arguments
         fields = required_of_env(blank)
-    return ", ".join(sorted(fields & ENV_FIELDS)) or "-"
+    either = [" or ".join(sorted(made.requires_any))] if made.requires_any else []
+    return ", ".join([*sorted(fields & ENV_FIELDS), *either]) or "-"
 
 
 def bounds(made: type[RewardPlugin]) -> str:

@@ -119,6 +119,16 @@ def repeatable(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in m.items() if not k.startswith(("time/", "speed/", "memory/"))} for m in lines]
 
 
+class Listening(Quiet):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
 class StopAfter(Quiet):
     """Asks for an end after so many steps, as Ctrl-C does."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
-from mmrl.check_config import PROBED
 from mmrl.config import EnvironmentConfig
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl.make import make
+from mmrl.provided import PROBED
 from mmrl.sample import Sample
 from mmrl_agents.models import find_model, load_generation, load_processing, sees, text_context
 from mmrl_agents.policies.hf import end_ids
@@ -36,14 +36,17 @@ def check_images(loaded: LoadedConfig) -> None:
     processing = load_processing(files)
     transcript = Transcript(processing, end_ids(load_generation(files), processing))
     room = (config.rollout.max_context or text_context(files)) - config.rollout.max_new_tokens
+    more = "raise rollout.max_context, or " if config.rollout.max_context else ""
+    remedy = f"{more}show smaller or fewer images, or lower rollout.max_new_tokens"
     for place, samples in pictured.items():
         for sample in samples:
             taken = len(transcript.prompt(sample.messages))
             if taken > room:
+                row = f" (row {sample.meta['row']})" if "row" in sample.meta else ""
                 raise BadInput(
                     f"{loaded.where(*place)}: environment '{places[place].id}': sample "
-                    f"'{sample.id}' takes {taken} tokens, of which {costs(transcript, sample)}; '{files.name}' has "
-                    f"room for {room} beside an answer of {config.rollout.max_new_tokens}"
+                    f"'{sample.id}'{row} takes {taken} tokens, of which {costs(transcript, sample)}; '{files.name}' "
+                    f"has room for {room} beside an answer of {config.rollout.max_new_tokens}; {remedy}"
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,11 @@ def base_of(model: Any) -> Any:
     from peft import PeftModel
 
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def with_cache(part: Any, cache: Any) -> dict[str, Any]:
+    """``cache`` as an argument of ``part``, a model or decoder: ``past_key_values`` before transformers 5.24."""
+    return {"cache" if "cache" in inspect.signature(part.forward).parameters else "past_key_values": cache}
 
 
 def language_parameters(base: Any) -> Iterator[torch.nn.Parameter]:

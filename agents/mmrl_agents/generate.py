@@ -124,7 +124,7 @@ class Generator:
         cache = DynamicCache(config=self.model.config)
         while True:
             logits = last_logits(self.model, self.feed.tokens(ids, images), attention_mask=mask,
-                                 position_ids=positions, past_key_values=cache, use_cache=True)  # fmt: skip
+                                 position_ids=positions, cache=cache, use_cache=True)  # fmt: skip
             live = [i for i, a in enumerate(answers) if not a.done(self.end_ids)]
             self._draw(logits, answers, live)
             if all(a.done(self.end_ids) for a in answers):

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from mmrl.image import Image
-from mmrl_agents.decoder import base_of
+from mmrl_agents.decoder import base_of, with_cache
 from mmrl_agents.feed import Feed
 
 TEXT = Feed()
@@ -122,7 +122,7 @@ class RaggedCache:
         self.mask = torch.cat([self.mask, real], dim=1)
         logits = last_logits(
             model, feed.tokens(ids, images), attention_mask=self.mask.long(), position_ids=positions.to(device),
-            past_key_values=Cache(layers=[*self.layers]), use_cache=True,
+            cache=Cache(layers=[*self.layers]), use_cache=True,
         )  # fmt: skip
         for held, more in zip(self.ids, new, strict=True):
             held.extend(more)
@@ -152,13 +152,15 @@ class RaggedCache:
                            [self.places[r] for r in rows], mask.gather(1, slots))  # fmt: skip
 
 
-def last_logits(model: Any, tokens: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "rows vocab"]:
-    """Logits after the last slot."""
-    if "input_ids" in tokens:
-        return model(**tokens, **kwargs, logits_to_keep=1).logits[:, -1]
-    # Embeddings go to the decoder itself: around it, models look for images of their own.
+def last_logits(model: Any, tokens: dict[str, Tensor], cache: Any, **kwargs: Any) -> Float[Tensor, "rows vocab"]:
+    """Logits after the last slot; ``cache`` holds the slots before and takes in the new ones."""
     base = base_of(model)
-    return base.get_output_embeddings()(base.get_decoder()(**tokens, **kwargs).last_hidden_state[:, -1])
+    if "input_ids" in tokens:
+        return model(**tokens, **kwargs, **with_cache(base, cache), logits_to_keep=1).logits[:, -1]
+    # Embeddings go to the decoder itself: around it, models look for images of their own.
+    decoder = base.get_decoder()
+    hidden = decoder(**tokens, **kwargs, **with_cache(decoder, cache)).last_hidden_state
+    return base.get_output_embeddings()(hidden[:, -1])
 
 
 def _pick(states: Tensor, rows: Int[Tensor, " chosen"], slots: Int[Tensor, "chosen slots"]) -> Tensor:

@@ -15,9 +15,11 @@ import torch
 from mmrl.config import Config, LoraArgs, TrainingArgs
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput
+from mmrl.outage import Outage
 from mmrl.report import Reporter
 from mmrl.run_state import newest
 from mmrl.store import RunStore
+from mmrl.table_rows import rows_said
 from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
 from mmrl_agents.alarms import Alarms
@@ -52,6 +54,7 @@ class Run:
     progress: Progress
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     alarms: Alarms = field(default_factory=Alarms)
+    outage: Outage = field(default_factory=Outage)
 
     @property
     def config(self) -> Config:
@@ -159,6 +162,8 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     for line in store.metrics():
         run.metrics = newest(run.metrics, line)
         run.alarms.note(line)
+    if rows := rows_said(config):
+        reporter.say(rows)
     return run
 
 

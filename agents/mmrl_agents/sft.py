@@ -24,6 +24,7 @@ from mmrl_agents.models import find_model, load_generation, load_processing
 from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import NOISE_SFT
+from mmrl_agents.time_limit import say_if_cut_short
 from mmrl_agents.transcript import Transcript
 
 
@@ -84,6 +85,7 @@ def learn_offline(loaded: LoadedConfig, resume: bool, reporter: Reporter, trajec
         HeldOut(run).final("before")
     reporter.say(f"{doing}, {len(segments)} segments, {steps} steps")
     _loop(run, segments, size, steps, update)
+    say_if_cut_short(run, steps)
     publish(run, "final")
     HeldOut(run).final("after")
     run.store.close()
@@ -99,6 +101,7 @@ def _loop(run: Run, segments: Sequence[Segment], size: int, steps: int, update: 
         metrics |= update(run, pick(segments, step, size, args.seed))
         minutes = run.progress.minutes + (time.monotonic() - began) / 60
         run.progress = dataclasses.replace(run.progress, step=step, minutes=minutes)
+        metrics["time/minutes"] = minutes
         last = step >= steps or minutes >= limit
         if last or step % run.config.eval.every == 0:
             metrics |= held_out.choose_best()

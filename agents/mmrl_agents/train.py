@@ -16,8 +16,9 @@ from pathlib import Path
 from mmrl.check_config import check_config
 from mmrl.config_load import LoadedConfig
 from mmrl.episode import EpisodeLimits, EpisodeSpec
-from mmrl.errors import BadInput
+from mmrl.errors import BadInput, RunStopped
 from mmrl.make import make
+from mmrl.ready import make_ready
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler
@@ -47,6 +48,7 @@ from mmrl_agents.sampling import (
     sample,
 )
 from mmrl_agents.tasks import Plan, plan
+from mmrl_agents.time_limit import say_if_cut_short
 from mmrl_agents.warm_start import check_experts, warm_start
 
 
@@ -69,6 +71,7 @@ class Grpo:
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         suite = check_config(loaded)[1]
+        make_ready(loaded, suite, reporter)
         sizes = plan(loaded.config)
         run = open_run(loaded, resume, reporter, sizes.steps * loaded.config.training_args.num_iterations)
         policy = make_policy(run)
@@ -85,6 +88,7 @@ class Grpo:
             metrics = train_step(run, policy, suite, sizes, library)
             minutes = run.progress.minutes + (time.monotonic() - started) / 60
             run.progress = dataclasses.replace(run.progress, minutes=minutes)
+            metrics["time/minutes"] = minutes
             last = finished(run, sizes.steps)
             if last or run.progress.step % loaded.config.eval.every == 0:
                 metrics |= held_out.choose_best()
@@ -96,6 +100,7 @@ class Grpo:
             if reporter.stopping and not last:
                 run.store.close()
                 raise KeyboardInterrupt
+        say_if_cut_short(run, sizes.steps)
         publish(run, "final")
         held_out.final("after")
         run.store.close()
@@ -141,7 +146,7 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     sampled = sample(config, sizes, step, before.cursor, rounds_of(run, policy, suite, state, watch), weights)
     policy.generator.rest()
     generated = time.monotonic()
-    warn_of_failures(run.reporter, sampled.trajectories)
+    say_what_failed(run, step, sampled.trajectories)
     again = library.fetch(replayed(before.remembered, config, sizes, step))
     foreseen = run.learner.foresee([*sampled.batch, *(t for t, _ in again)])
     earned = kept_credit(sampled, config, foreseen)
@@ -189,6 +194,25 @@ def training_scheduler(run: Run, state: RunState) -> Scheduler:
     r = run.config.rollout
     limits = EpisodeLimits(cap_at(r.max_turns, state), r.window)
     return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
+
+
+def say_what_failed(run: Run, step: int, trajectories: Sequence[Trajectory]) -> None:
+    """Say which plugins failed, or why no rollout has a reward.
+
+    Raises:
+        RunStopped: if a plugin fails always; all steps before are in a checkpoint.
+    """
+    try:
+        said = run.outage.note(step, trajectories)
+    except RunStopped:
+        if run.progress.step:
+            save_checkpoint(run)
+        run.store.close()
+        raise
+    if said is None:
+        warn_of_failures(run.reporter, trajectories)
+    else:
+        run.reporter.say(said)
 
 
 def warn_of_failures(reporter: Reporter, trajectories: Sequence[Trajectory]) -> None:

@@ -16,6 +16,7 @@ from mmrl.check_config import check_config
 from mmrl.config import Config
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
+from mmrl.ready import make_ready
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.store import read_trajectories
@@ -47,6 +48,7 @@ class WeightedLogRatio:
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         suite = check_config(loaded)[1]
+        make_ready(loaded, suite, reporter)
         trajectories = scored(load_logged(loaded.config), suite)
         warn_of_failures(reporter, trajectories)
         kept = [t for t in trajectories if t.valid]

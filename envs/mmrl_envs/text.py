@@ -76,6 +76,11 @@ class TextTask(SingleTurnEnv):
         key = ("text", str(path), stamp(path), dataset, split, *sorted(self._columns.items()), self._prompt)
         return shared(key, read)
 
+    @property
+    def table_rows(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
     def draw(self) -> Sample:
         """Draw a row."""
         number, row = self._rows[int(self.np_random.integers(len(self._rows)))]
@@ -110,4 +115,4 @@ def _make(env_id: str, **kwargs: Any) -> Env:
 
 
 TASKS: dict[str, type[SingleTurnEnv]] = {"text": TextTask, "text/arithmetic": Arithmetic}
-FAMILY = EnvFamily(ids=lambda: tuple(TASKS), make=_make)
+FAMILY = EnvFamily(ids=lambda: tuple(TASKS), make=_make, takes=TASKS.__getitem__)

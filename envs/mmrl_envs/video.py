@@ -88,4 +88,4 @@ def _make(env_id: str, **kwargs: Any) -> Env:
     return VideoTask(**kwargs)
 
 
-FAMILY = EnvFamily(ids=lambda: (_NAME,), make=_make)
+FAMILY = EnvFamily(ids=lambda: (_NAME,), make=_make, takes=lambda _: VideoTask)

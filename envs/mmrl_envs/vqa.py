@@ -18,9 +18,13 @@ TASKS: dict[str, str] = {
 """Where each environment is defined."""
 
 
-def _make(env_id: str, **kwargs: Any) -> Env:
+def _class(env_id: str) -> type[Env]:
     module, _, name = TASKS[env_id].partition(":")
-    return getattr(importlib.import_module(module), name)(**kwargs)
+    return getattr(importlib.import_module(module), name)
 
 
-FAMILY = EnvFamily(ids=lambda: tuple(TASKS), make=_make)
+def _make(env_id: str, **kwargs: Any) -> Env:
+    return _class(env_id)(**kwargs)
+
+
+FAMILY = EnvFamily(ids=lambda: tuple(TASKS), make=_make, takes=_class)

@@ -63,7 +63,7 @@ class Columns:
         if names is None:
             return next((row[name] for name in USUAL[role] if name in row), None)
         if absent := [name for name in names if name not in row]:
-            raise BadInput(f"no column '{absent[0]}'; {present(row)}")
+            raise BadInput(f"no column '{absent[0]}'; {present(row)}; name the right one in columns")
         return row[names[0]] if len(names) == 1 else [row[name] for name in names if not is_empty(row[name])]
 
     def needed(self, row: Mapping[str, Any], role: str) -> Any:
@@ -77,7 +77,7 @@ class Columns:
             return value
         name = next((n for n in self.given.get(role, USUAL[role]) if n in row), None)
         raise BadInput(f"'{name}' holds nothing; {present(row)}" if name else
-                       f"no column '{USUAL[role][0]}'; {present(row)}")  # fmt: skip
+                       f"no column '{USUAL[role][0]}'; {present(row)}; say which it is: columns: {{{role}: ...}}")
 
 
 def present(row: Mapping[str, Any]) -> str:

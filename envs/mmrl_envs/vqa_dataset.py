@@ -109,6 +109,11 @@ class VqaDataset(Env):
         """How many rows were left out because something is wrong with them."""
         return self._table.skipped
 
+    @property
+    def table_rows(self) -> int:
+        """How many rows there are, in this part."""
+        return len(self._table.sound)
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Content, Info]:
         """Draw a row and ask its question."""
         super().reset(seed=seed)

@@ -16,6 +16,7 @@ from mmrl.config import EPOCH_TASKS, Config, EnvironmentConfig
 from mmrl.config_load import LoadedConfig, load_config
 from mmrl.run_state import RunState
 from mmrl.schedule import ByMetric, Schedule, weight_at
+from mmrl.table_rows import evaluated_rows, rows_of
 
 app = typer.Typer(no_args_is_help=True, help="Check a configuration, an environment or a plugin.")
 
@@ -46,6 +47,7 @@ def summary(loaded: LoadedConfig) -> list[tuple[str, str]]:
     c, out = loaded.config, loaded.output_dir
     rows = [("learner", c.train_type), ("model", c.model_id + (", LoRA" if c.training_args.lora else ", all weights"))]
     rows += [("environment", _environment(e)) for e in c.environments]
+    rows += [("evaluated in", _what(e)) for e in c.eval.environments or []]
     rows += [("reward", f"{p.instance}, weight {weight_said(p.weight)}") for p in c.reward_plugins]
     rows += [("steps", _steps(c)), ("batch", _batch(c)), ("rollout", _rollout(c)), *_course(c)]
     rows += [("held-out seeds", _held_out(c)), ("folder", f"{out}{' (exists)' if out.exists() else ''}")]
@@ -62,7 +64,13 @@ def weight_said(weight: float | Schedule) -> str:
 
 def _environment(e: EnvironmentConfig) -> str:
     last = f"{e.seeds.start + e.seeds.count - 1}" if e.seeds.count else ""
-    return f"{e.id}, weight {e.weight:g}, seeds {e.seeds.start}-{last}" + (f", {e.kwargs}" if e.kwargs else "")
+    return f"{_what(e)}, weight {e.weight:g}, seeds {e.seeds.start}-{last}"
+
+
+def _what(e: EnvironmentConfig) -> str:
+    """Which environment, with its rows and arguments."""
+    rows = rows_of(e)
+    return e.id + (f" ({rows:,} rows)" if rows is not None else "") + (f", {e.kwargs}" if e.kwargs else "")
 
 
 def _steps(c: Config) -> str:
@@ -103,7 +111,8 @@ def _held_out(c: Config) -> str:
         parts.append(f"{e.seed}-{e.seed + e.episodes - 1} every {e.every} steps")
     if e.final_episodes:
         parts.append(f"{e.final_seed}-{e.final_seed + e.final_episodes - 1} before and after")
-    return "; ".join(parts) or "none"
+    rows = evaluated_rows(c) if parts else ""
+    return "; ".join([*parts, *([f"rows: {rows}"] if rows else [])]) or "none"
 
 
 @app.command("env")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from mmrl.cli.defaults import Defaults, read_defaults
 from mmrl.cli.options import (
     POLICY,
     EnvKwargs,
@@ -26,8 +26,6 @@ from mmrl.cli.options import (
     speaker,
 )
 from mmrl.cli.progress import EpisodeBar
-from mmrl.config import EvalConfig, RolloutConfig
-from mmrl.config_load import load_config
 from mmrl.episode import EpisodeLimits
 from mmrl.errors import BadInput
 from mmrl.evaluate import EvalResult, evaluate, summarise
@@ -35,16 +33,6 @@ from mmrl.policy import Policy
 from mmrl.rollout import Scheduler, run_sync
 from mmrl.store import atomic_write
 from mmrl.trajectory import Trajectory
-
-
-@dataclass(frozen=True)
-class _Defaults:
-    """What a config file says, or what holds without one."""
-
-    environments: Sequence[tuple[str, dict[str, Any]]] = ()
-    policy: str | None = None
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
 
 
 def eval_(
@@ -74,8 +62,10 @@ def eval_(
 
       mmrl eval configs/babyai_goto.yaml --policy runs/babyai_goto --json
     """
-    defaults = _read(config)
-    environments = _environments(env or [], parse_pairs(env_kwargs or [], "--env-kwargs"), defaults)
+    defaults = read_defaults(config)
+    environments = defaults.chosen(env or [], parse_pairs(env_kwargs or [], "--env-kwargs"))
+    if not environments:
+        raise BadInput("say where: --env ID (mmrl list envs shows them), or give a config file")
     name = policy or defaults.policy
     if name is None:
         raise BadInput("say which policy: --policy random, expert, a model id or a folder")
@@ -94,24 +84,7 @@ def eval_(
     _complain(trajectories)
 
 
-def _read(config: Path | None) -> _Defaults:
-    if config is None:
-        return _Defaults()
-    c = load_config(config).config
-    chosen = c.eval.environments or c.environments
-    return _Defaults([(e.id, e.kwargs) for e in chosen], c.model_id, c.rollout, c.eval)
-
-
-def _environments(ids: Sequence[str], kwargs: dict[str, Any], defaults: _Defaults) -> list[tuple[str, dict[str, Any]]]:
-    """The environments asked for; one that the config has too keeps the config's arguments."""
-    known = dict(defaults.environments)
-    found = [(i, {**known.get(i, {}), **kwargs}) for i in ids or known]
-    if not found:
-        raise BadInput("say where: --env ID (mmrl list envs shows them), or give a config file")
-    return found
-
-
-def _scheduler(defaults: _Defaults, max_turns: int | None, window: int | None) -> Scheduler:
+def _scheduler(defaults: Defaults, max_turns: int | None, window: int | None) -> Scheduler:
     r = defaults.rollout
     limits = EpisodeLimits(max_turns or defaults.eval.max_turns, window or r.window)
     return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
@@ -134,7 +107,7 @@ def _run(
 def as_record(policy: str, results: Sequence[EvalResult], trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """The JSON object: one environment's figures or those of all pooled, and ``results`` by environment."""
     each = [{**r.as_dict(), "policy": policy} for r in results]
-    pooled = summarise(",".join(r.env for r in results), results[0].seeds, trajectories)
+    pooled = summarise(",".join(r.env for r in results), results[0].seeds, trajectories, sum(r.tasks for r in results))
     return {**pooled.as_dict(), "policy": policy, "results": each}
 
 
@@ -152,8 +125,13 @@ def _table(policy: str, results: Sequence[EvalResult]) -> Table:
     for r in results:
         interval = f"{r.ci95[0]:.1%} - {r.ci95[1]:.1%}"
         table.add_row(r.env, f"{r.success:.1%}", interval, f"{r.mean_return:.3f}", f"{r.mean_turns:.1f}",
-                      f"{r.invalid_actions:.1%}", str(r.episodes), f"{r.seeds[0]}-{r.seeds[1]}")  # fmt: skip
+                      f"{r.invalid_actions:.1%}", _counted(r), f"{r.seeds[0]}-{r.seeds[1]}")  # fmt: skip
     return table
+
+
+def _counted(r: EvalResult) -> str:
+    """The episodes, and the rows that they are of where some were drawn again."""
+    return f"{r.episodes}" + (f" of {r.tasks} rows" if r.tasks < r.episodes else "")
 
 
 def _complain(trajectories: Sequence[Trajectory]) -> None:

@@ -10,19 +10,29 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from mmrl.cli.defaults import Defaults, read_defaults
 from mmrl.cli.options import EnvKwargs, MaxNewTokens, MaxTurns, Temperature, Window, parse_pairs, speaker
 from mmrl.cli.watch import Human, Quit, Watched, run_watch
 from mmrl.env import Env
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.errors import BadInput
 from mmrl.make import make
+from mmrl.policy import Policy
 from mmrl.trajectory import Trajectory
 
 FRAME_MS, LAST_FRAME_MS = 300, 1500
+USUAL = "babyai/GoToLocal"
+"""What is played where nothing is said."""
 
 
 def play(
-    env: Annotated[str, typer.Option(help="Environment (mmrl list envs shows them).")] = "babyai/GoToLocal",
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="A run's YAML file: the first environment that it evaluates in."),
+    ] = None,
+    env: Annotated[
+        str | None, typer.Option(help=f"Environment (mmrl list envs shows them); without a CONFIG {USUAL}.")
+    ] = None,
     policy: Annotated[
         str, typer.Option(help="human, random, expert, a model id, or the folder of a checkpoint or run.")
     ] = "human",
@@ -42,19 +52,23 @@ def play(
       mmrl play --env babyai/GoToLocal --seed 3
 
       mmrl play --env babyai/balrog-goto --policy expert --save goto.gif
+
+      mmrl play runs/babyai_goto/config.yaml --policy runs/babyai_goto
     """
-    kwargs = parse_pairs(env_kwargs or [], "--env-kwargs")
-    inner = make(env, **kwargs)
+    given = read_defaults(config)
+    env_id, kwargs = _where(given, env, parse_pairs(env_kwargs or [], "--env-kwargs"))
+    inner = make(env_id, **kwargs)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     if save is not None:
-        _check_save(save, inner, env)
+        _check_save(save, inner, env_id)
     frames: list[Any] | None = None if save is None else []
-    acting = Human(console.print) if policy == "human" else speaker(policy, temperature, max_new_tokens)
+    acting = Human(console.print) if policy == "human" else _speaker(given, config, policy, temperature, max_new_tokens)
     watched = Watched(inner, console.print, delay, frames)
-    spec = EpisodeSpec("play", env, seed, f"{env}#{seed}", (seed,), kwargs)
+    spec = EpisodeSpec("play", env_id, seed, f"{env_id}#{seed}", (seed,), kwargs)
+    limits = EpisodeLimits(max_turns or given.eval.max_turns, window or given.rollout.window)
     trajectory: Trajectory | None = None
     try:
-        trajectory = run_watch(spec, watched, acting, EpisodeLimits(max_turns, window))
+        trajectory = run_watch(spec, watched, acting, limits)
     except Quit:
         console.print("\nstopped before the end of the episode")
     finally:
@@ -64,6 +78,21 @@ def play(
         console.print(f"saved {save} ({len(frames)} frames)")
     if trajectory is not None:
         _say_how_it_ended(trajectory)
+
+
+def _where(given: Defaults, env: str | None, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The environment to play and its arguments: the one named, else the config's first, else the usual one."""
+    named = [env] if env is not None else []
+    return (given.chosen(named, kwargs) or [(USUAL, kwargs)])[0]
+
+
+def _speaker(given: Defaults, config: Path | None, policy: str, temperature: float | None,
+             max_new_tokens: int | None) -> Policy:
+    """The policy that plays, sampling as the run's evaluations do where there is a config."""
+    if config is None:
+        return speaker(policy, temperature, max_new_tokens)
+    heat = given.eval.temperature if temperature is None else temperature
+    return speaker(policy, heat, max_new_tokens or given.rollout.max_new_tokens)
 
 
 def _say_how_it_ended(t: Trajectory) -> None:

@@ -45,14 +45,16 @@ class _Pace:
         self.steps = 0
         self.total = 0.0
         self.last = 0.0
+        self._trained: float | None = None
 
     def restart(self) -> None:
         """Begin to count now; only before the first step, so that loading and the first evaluation do not count."""
         if self.steps == 0:
             self._mark = time.monotonic()
 
-    def tick(self) -> None:
-        """Count one step."""
+    def tick(self, minutes: float | None) -> None:
+        """Count one step; ``minutes`` of the limit are used up by it and all before, of earlier processes too."""
+        self._trained = None if minutes is None else minutes * 60
         now = time.monotonic()
         self.last, self._mark = now - self._mark, now
         self.total += self.last
@@ -60,7 +62,8 @@ class _Pace:
 
     def left(self, steps: int) -> float:
         """Seconds that ``steps`` more steps take, or fewer where the limit in minutes comes first."""
-        return min(steps * self.total / max(self.steps, 1), max(0.0, self._limit - self.total))
+        used = self.total if self._trained is None else self._trained
+        return min(steps * self.total / max(self.steps, 1), max(0.0, self._limit - used))
 
 
 class TrainReporter:
@@ -132,8 +135,7 @@ class TrainReporter:
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Count a step, on the main bar or as a line."""
-        self._pace.tick()
-        self._eval = metrics.get("eval/success", self._eval)
+        self._pace.tick(metrics.get("time/minutes"))
         left = "left " + clock(self._pace.left(total - step))
         note = "  ".join([*self._figures(metrics), f"{self._pace.last:.1f} s", left])
         if self._bars is None:
@@ -144,7 +146,10 @@ class TrainReporter:
             self._bars.update(self._main, completed=step, note=note)
 
     def _figures(self, metrics: Mapping[str, float]) -> list[str]:
-        """Reward and success, or the loss where there are no episodes (SFT); what went wrong; the last evaluation."""
+        """Reward and success, or the loss where there are no episodes (SFT); what went wrong; the step's evaluation.
+
+        A bar keeps the last evaluation in sight; a line says it once.
+        """
         out: list[str] = []
         if "reward" in metrics:
             out += [f"reward {metrics['reward']:.2f}", f"success {metrics.get('success', 0.0):.0%}"]
@@ -153,6 +158,7 @@ class TrainReporter:
         for name, what in (("errors", "broken episodes"), ("failed_scores", "failed scores")):
             if metrics.get(name):
                 out.append(f"{metrics[name]:.0f} {what}")
+        self._eval = metrics.get("eval/success", self._eval if self._bars is not None else None)
         return [*out, f"eval {self._eval:.0%}"] if self._eval is not None else out
 
 

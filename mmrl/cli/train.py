@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from mmrl.check_config import check_config
+from mmrl.cli.program import program
 from mmrl.cli.progress import TrainReporter
 from mmrl.config_load import LoadedConfig, load_config
 
@@ -70,7 +71,7 @@ def output_override(output_dir: Path | None) -> list[str]:
 def resume_command(config: Path, overrides: list[str], output_dir: Path | None) -> str:
     """The command that takes up this run again."""
     folder = [] if output_dir is None else ["--output-dir", str(output_dir)]
-    return shlex.join(["mmrl", "train", str(config), *overrides, *folder, "--resume"])
+    return shlex.join([program(), "train", str(config), *overrides, *folder, "--resume"])
 
 
 @contextmanager
@@ -103,9 +104,8 @@ def _write(text: str) -> None:
 def _say_where(loaded: LoadedConfig, root: Path) -> None:
     folders = [f for f in ("final", "best") if (root / f).is_dir()]
     policy = shlex.quote(str(root / folders[-1])) if folders else loaded.config.model_id
-    config, env = shlex.quote(str(loaded.path)), shlex.quote(loaded.config.environments[0].id)
-    window = f" --window {loaded.config.rollout.window}" if loaded.config.rollout.window else ""
+    config = shlex.quote(str(root / "config.yaml"))  # with every override that the run was given
     held = " and ".join(f"{f}/" for f in folders)
     print(f"run:         {root}" + (f"  (policy in {held})" if held else ""))
-    print(f"evaluate it: mmrl eval {config} --policy {policy}")
-    print(f"watch it:    mmrl play --env {env} --policy {policy}{window}")
+    print(f"evaluate it: {program()} eval {config} --policy {policy}")
+    print(f"watch it:    {program()} play {config} --policy {policy}")

@@ -81,8 +81,7 @@ class ClipSimilarity(RewardPlugin):
         images: with which image: the ``last`` or ``first``, the ``best`` of all, or the ``mean`` of all.
         where: which images there are: those of the whole ``conversation`` up to the answer, or of the ``observation``
             just before it alone.
-        frames: how many frames of a video count as images, evenly spaced; 0 leaves videos out, and then a
-            configuration without images is refused.
+        frames: how many frames of a video count as images, evenly spaced; 0 leaves videos out.
         turns: ``last`` scores the last answer, ``all`` every one.
         scale: ``unit`` gives (1 + cosine) / 2, ``cosine`` the cosine itself.
         negatives: texts that compete with ``text`` (``{query}`` may stand in them).  The value is then the probability
@@ -96,6 +95,7 @@ class ClipSimilarity(RewardPlugin):
     """
 
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    requires_any: ClassVar[frozenset[str]] = frozenset({"images", "videos"})
     cost: ClassVar[str] = "one pass of a CLIP model a batch, over images and texts that are new"
 
     def __init__(
@@ -115,13 +115,14 @@ class ClipSimilarity(RewardPlugin):
         if self.negatives and scale == "cosine":
             raise BadInput("with negatives the value is a probability: leave out scale, or the negatives")
         self.requires = self._required()  # pyright: ignore[reportAttributeAccessIssue] - follows the arguments
+        if frames == 0:
+            self.requires_any = frozenset({"images"})  # pyright: ignore[reportAttributeAccessIssue] - as above
         if scale == "unit":
             self.range = (0.0, 1.0)  # pyright: ignore[reportAttributeAccessIssue] - follows the argument
 
     def _required(self) -> frozenset[str]:
-        """What an environment must have; images only if no video may stand for them."""
-        fields = {"images": self.frames == 0, "reference": "reference" in self.text.fields}
-        return frozenset(name for name, needed in fields.items() if needed)
+        """What an environment must have beside images or videos."""
+        return frozenset({"reference"} & set(self.text.fields))
 
     def load(self) -> None:
         """Load the model."""

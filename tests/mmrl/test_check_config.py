@@ -54,7 +54,8 @@ def test_gives_the_learner_and_the_suite(path: Path) -> None:
         ("none", "bad", "run.yaml:2: no such model"),
         ("arithmetic", "aritmetic",
          "run.yaml:4: unknown environment 'text/aritmetic'; did you mean 'text/arithmetic'?"),
-        ("high: 5", "hihg: 5", "run.yaml:4: environment 'text/arithmetic' does not take these arguments"),
+        ("high: 5", "hihg: 5", "run.yaml:4: environment 'text/arithmetic' does not take these arguments: "
+         "there is no 'hihg'; did you mean 'high'? It takes operations, low, high, prompt, system"),
         ("high: 5", "operations: x", "run.yaml:4: text/arithmetic's operations"),
         ("exact_match", "exact_mach", "run.yaml:7: unknown plugin 'exact_mach'; did you mean 'exact_match'?"),
         ("weight: 2", "kwargs: {foo: 1}", "run.yaml:7: plugin 'exact_match' does not take these kwargs"),
@@ -93,6 +94,43 @@ def test_a_field_that_no_environment_provides_is_named_before_anything_loads(pat
     path.write_text(TEXT.replace("text/arithmetic\n    kwargs: {high: 5}", "minigrid/Empty-5x5"))
     with pytest.raises(BadInput, match=r"run\.yaml:6: plugin 'exact_match' needs 'reference', which none of the"):
         check_config(load_config(path))
+
+
+LATE = """
+import mmrl, numpy as np
+picture = mmrl.Image(np.zeros((4, 4, 3), np.uint8))
+
+class Rare(mmrl.SingleTurnEnv):
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed
+        return super().reset(seed=seed, options=options)
+    def draw(self):
+        return mmrl.Sample.ask((mmrl.Text("?"), *[picture] * (self.seed == 1_000_040)), "a")
+
+class Later(mmrl.GymTextEnv):
+    def __init__(self):
+        super().__init__("Taxi-v4")
+    def describe(self, observation, info):
+        return [mmrl.Text("go"), *[picture] * ("here" in self.__dict__)]
+    def parse(self, text):
+        self.here = True
+        return 0
+"""
+
+
+def test_images_or_videos_may_be_rare_or_come_later_but_not_lack(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    clip = TEXT.replace("exact_match", "clip_similarity").replace("  - name: number_match\n    as: number\n", "")
+    for name in ("Rare", "Later"):
+        path.write_text(clip.replace("text/arithmetic\n    kwargs: {high: 5}", f"{tmp_path}/late.py:{name}"))
+        check_config(load_config(path))
+    path.write_text(clip.replace("text/arithmetic\n    kwargs: {high: 5}", "babyai/balrog-goto"))
+    said = (r"run\.yaml:6: plugin 'clip_similarity' needs 'images' or 'videos', which none of the environments "
+            r"\(babyai/balrog-goto\) provides; remove it, or add one that has images; BabyAI and MiniGrid show images "
+            r"with kwargs: \{observation: image\}, or both$")  # fmt: skip
+    with pytest.raises(BadInput, match=said):
+        check_config(load_config(path))
+    check_config(load_config(path, ["environments.0.kwargs={observation: both}"]))
 
 
 def test_plugin_files_run_first(path: Path, tmp_path: Path) -> None:

@@ -42,13 +42,25 @@ def episode(success: bool, rewards: list[float], valid: bool = True, error: str 
 def test_a_summary_by_hand() -> None:
     done = [episode(True, [0.0, 1.0]), episode(False, [0.5], valid=False), episode(False, [], error="OSError: x")]
     result = summarise("env", [3, 9, 4], done)
-    assert result == EvalResult("env", 3, 1 / 3, wilson(1, 3), 0.5, 1.0, 1 / 3, 1, (3, 9))
+    assert result == EvalResult("env", 3, 1 / 3, wilson(1, 3), 0.5, 1.0, 1 / 3, 1, (3, 9), 3)
     assert json.loads(json.dumps(result.as_dict()))["seeds"] == [3, 9]
     assert str(result).startswith("env: success 33.3% [6.1%, 79.2%] on 3 episodes (seeds 3-9), return 0.500, 1.0 turns")
 
 
 def test_nothing_evaluated() -> None:
-    assert summarise("env", [], []) == EvalResult("env", 0, 0.0, (0.0, 1.0), 0.0, 0.0, 0.0, 0, (0, 0))
+    assert summarise("env", [], []) == EvalResult("env", 0, 0.0, (0.0, 1.0), 0.0, 0.0, 0.0, 0, (0, 0), 0)
+
+
+def test_rows_drawn_again_do_not_narrow_the_interval() -> None:
+    rows = [1, 2, 1, 1, 2, 2]
+    done = [dataclasses.replace(episode(row == 1, [1.0]), sample=Sample("s", (), meta={"row": row})) for row in rows]
+    result = summarise("env", range(6), done)
+    assert (result.success, result.episodes, result.tasks, result.ci95) == (0.5, 6, 2, wilson(1, 2))
+    assert str(result).startswith("env: success 50.0% [9.5%, 90.5%] on 6 episodes of 2 rows (seeds 0-5)")
+    once = summarise("env", range(2), done[:2])
+    assert (once.tasks, once.ci95) == (2, wilson(1, 2))
+    assert " on 2 episodes (seeds" in str(once)
+    assert summarise("env", range(6), done, tasks=4).ci95 == wilson(2, 4)
 
 
 def test_the_expert_is_always_right_and_its_seeds_are_used() -> None:

@@ -139,7 +139,7 @@ def test_too_many_pixels_are_refused_from_the_header_alone(width: int, height: i
     for strict in ("error", "ignore"):
         with warnings.catch_warnings():
             warnings.simplefilter(strict)
-            with pytest.raises(BadInput, match=r"^it: .*pixels.*64000000"):
+            with pytest.raises(BadInput, match=r"^it: .*pixels.*64,000,000"):
                 decode(bomb(width, height), "it")
 
 
@@ -147,7 +147,7 @@ def test_the_limit_is_exact_and_holds_for_opened_images_too() -> None:
     image = pil.new("RGB", (4, 5))
     for source in (image, encoded(image)):
         assert decode(source, "it", 20).size == (4, 5)
-        with pytest.raises(BadInput, match="4x5 pixels; 1 to 19 pixels are decoded"):
+        with pytest.raises(BadInput, match="4x5 pixels, more than max_pixels \\(19\\)"):
             decode(source, "it", 19)
     with pytest.raises(BadInput, match="0x5 pixels"):
         decode(pil.new("RGB", (0, 5)), "it")

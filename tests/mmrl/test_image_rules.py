@@ -91,7 +91,7 @@ def test_what_is_refused(tmp_path: Path, source: object, message: str) -> None:
 def test_the_pixel_limit_holds_for_every_source(root: Path) -> None:
     for source in ("images/a.png", PNG, {"bytes": PNG}, Image(PIXELS).data_url(), base64.b64encode(PNG).decode(),
                    Image(PIXELS).to_pil()):  # fmt: skip
-        with pytest.raises(BadInput, match="4x5 pixels; 1 to 19 pixels are decoded"):
+        with pytest.raises(BadInput, match="4x5 pixels, more than max_pixels \\(19\\)"):
             _ = open_image(source, ImageRules(root, max_pixels=19)).pixels
     with pytest.raises(BadInput, match="max_pixels is a whole number of at least 1, not 0"):
         ImageRules(max_pixels=0)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from mmrl.errors import BadInput
-from mmrl.registry import ENVS, PLUGINS, Registry, find_env, load_reference
+from mmrl.make import make
+from mmrl.registry import ENVS, PLUGINS, Registry, env_arguments, find_env, load_reference
 
 FILE = "class Mine:\n    value = {}\n"
 
@@ -32,6 +33,41 @@ def test_an_edited_file_counts_at_once(tmp_path: Path) -> None:
 def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"^c\.yaml:3: unknown plugin 'exact_mach'; did you mean 'exact_match'\?$"):
         PLUGINS.get("exact_mach", "c.yaml:3")
+
+
+@pytest.mark.parametrize(("wrong", "near"), [
+    ("video/minigrid", "video"), ("vqa/shaps", "vqa/shapes"), ("babyai/DoorKey-8x8", "minigrid/DoorKey-8x8"),
+])  # fmt: skip
+def test_the_nearest_environment(wrong: str, near: str) -> None:
+    with pytest.raises(BadInput, match=rf"^unknown environment '{wrong}'; did you mean '{near}'\?$"):
+        find_env(wrong)
+
+
+OWN = """
+from mmrl import SingleTurnEnv, Sample
+class Own(SingleTurnEnv):
+    def __init__(self, size, colour="red"):
+        super().__init__()
+class Open(Own):
+    def __init__(self, colour="red", **more):
+        super().__init__(colour=colour, **more)
+"""
+
+
+def test_arguments_of_environments(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    own = f"{tmp_path}/own.py:Own"
+    assert env_arguments(own) == ["size", "colour"]
+    assert env_arguments(f"{tmp_path}/own.py:Open") == []
+    assert env_arguments("minigrid/DoorKey-8x8")[:3] == ["invalid", "max_steps", "instructions"]
+    assert {"path", "columns"} <= set(env_arguments("text")) & set(env_arguments("vqa"))
+    for kwargs, said in (({"szie": 3}, r"there is no 'szie'; did you mean 'size'\? It takes size, colour$"),
+                         ({"weight": 3}, r"there is no 'weight'\. It takes size, colour$"),
+                         ({}, r"missing 1 required positional argument: 'size'\. It takes size, colour$")):  # fmt: skip
+        with pytest.raises(BadInput, match=rf"own.py:Own' does not take these arguments: .*{said}"):
+            make(own, **kwargs)
+    with pytest.raises(BadInput, match=r"does not take these arguments: .*unexpected keyword argument 'sort'$"):
+        make(f"{tmp_path}/own.py:Open", sort=1)
 
 
 def test_missing_file_module_and_attribute(tmp_path: Path) -> None:

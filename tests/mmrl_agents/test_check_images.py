@@ -21,7 +21,7 @@ class Album(mmrl.SingleTurnEnv):
 
     def draw(self):
         shades = self.np_random.integers(0, 256, (self.images, 32, 32, 3), dtype=np.uint8)
-        return mmrl.Sample.ask((*map(mmrl.Image, shades), mmrl.Text("Which?")), "one", id="album")
+        return mmrl.Sample.ask((*map(mmrl.Image, shades), mmrl.Text("Which?")), "one", id="album", row=7)
 """
 
 
@@ -42,8 +42,9 @@ def test_more_images_than_the_context_holds_say_what_each_costs(tmp_path: Path) 
     model = save_tiny_vlm("llava", tmp_path / "vlm")
     Grpo().check(config(tmp_path, model))
     rollout = {"rollout": {"max_context": 60, "max_new_tokens": 6}}
-    with pytest.raises(BadInput, match=r"sample 'album' takes 89 tokens, of which 5 images take 16 each; '.*vlm' has "
-                                       "room for 54 beside an answer of 6"):  # fmt: skip
+    with pytest.raises(BadInput, match=r"sample 'album' \(row 7\) takes 89 tokens, of which 5 images take 16 each; "
+                                       "'.*vlm' has room for 54 beside an answer of 6; raise rollout.max_context, or "
+                                       "show smaller"):  # fmt: skip
         Grpo().check(config(tmp_path, model, images=5, **rollout))
 
 

@@ -5,13 +5,13 @@ from typing import Any
 import pandas
 import pytest
 import torch
-from learner_tools import StopAfter, ragged, repeatable, run_config
+from learner_tools import Listening, StopAfter, ragged, repeatable, run_config
 from safetensors.torch import load_file
 from torch import Tensor
 
 import mmrl
 from mmrl.config_load import LoadedConfig
-from mmrl.errors import BadInput
+from mmrl.errors import BadInput, RunStopped
 from mmrl.report import Quiet
 from mmrl.store import RunStore, read_trajectories
 from mmrl_agents.batch import segments_of
@@ -161,6 +161,18 @@ class Moody:
 class Never:
     def compute(self, response):
         raise RuntimeError("never")
+
+class Until:
+    def __init__(self, last):
+        self.last = last
+    def compute(self, response, step):
+        if step > self.last:
+            raise RuntimeError("gone")
+        return len(response)
+
+class Elsewhere:
+    def compute(self, response):
+        return None
 '''
 
 
@@ -179,12 +191,36 @@ def test_a_plugins_failure_masks_the_trajectory_out_and_is_counted(tmp_path: Pat
         assert group["advantage"].sum() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_plugin_that_always_fails_trains_nothing(tmp_path: Path) -> None:
+def test_a_plugin_that_always_fails_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "moody.py").write_text(PLUGINS)
-    root = train(run_config(tmp_path, reward_plugins=[{"name": f"{tmp_path}/moody.py:Never", "as": "never"}]))
-    assert [(m["failed_scores"], m["update/skipped"]) for m in RunStore(root).metrics()] == [(8.0, 1.0)] * 4
-    first = load_file(root / "final" / "model.safetensors")
-    assert all(torch.equal(t, first[n]) for n, t in load_file(tmp_path / "model" / "model.safetensors").items())
+    loaded = run_config(tmp_path, reward_plugins=[{"name": f"{tmp_path}/moody.py:Never", "as": "never"}])
+    with pytest.raises(RunStopped, match=r"^no rollout of step 1 has a reward: plugin 'never' failed on 8 of 8 "
+                                         r"\(RuntimeError: never\); nothing can be learned: mend never, "):  # fmt: skip
+        train(loaded)
+    assert not RunStore(loaded.output_dir).checkpoints()
+
+
+def test_a_plugin_that_fails_from_some_step_on_stops_the_run_at_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "moody.py").write_text(PLUGINS)
+    entries = [{"name": f"{tmp_path}/moody.py:Until", "as": "until", "kwargs": {"last": 2}}]
+    loaded = run_config(tmp_path, reward_plugins=entries, training_args={"max_steps": 9, "save_steps": 100})
+    with pytest.raises(RunStopped, match=r"of step 5 has a reward: .* \(3 steps in a row\); nothing can be learned"):
+        train(loaded)
+    store = RunStore(loaded.output_dir)
+    assert [n for n, _ in store.checkpoints()] == [4]
+    assert [m.get("update/skipped", 0.0) for m in store.metrics()] == [0.0, 0.0, 1.0, 1.0]
+    with pytest.raises(RunStopped, match=r"of step 5 has a reward: plugin 'until' failed on 8 of 8 \(.*\); nothing"):
+        train(loaded, resume=True)
+
+
+def test_a_plugin_that_never_applies_is_said(tmp_path: Path) -> None:
+    (tmp_path / "moody.py").write_text(PLUGINS)
+    entries = [{"name": f"{tmp_path}/moody.py:Elsewhere", "as": "elsewhere"}]
+    reporter = Listening()
+    root = train(run_config(tmp_path, reward_plugins=entries, training_args={"max_steps": 1}), reporter=reporter)
+    assert reporter.said[-1] == ("no rollout of step 1 has a reward: plugin 'elsewhere' applied to none of 8 "
+                                 "(the plugin gave no answer)")  # fmt: skip
+    assert [m["update/skipped"] for m in RunStore(root).metrics()] == [1.0]
 
 
 ENV = '''
@@ -260,7 +296,11 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_time_ends_a_run(tmp_path: Path) -> None:
-    root = train(run_config(tmp_path, training_args={"max_minutes": 1e-9}))
+    reporter = Listening()
+    root = train(run_config(tmp_path, training_args={"max_minutes": 1e-9}), reporter=reporter)
+    minutes = RunStore(root).metrics()[-1]["time/minutes"]
+    said = f"stopped after {minutes:.3g} minutes of training (training_args.max_minutes), step 1 of 4"
+    assert reporter.said == [said]
     assert [n for n, _ in RunStore(root).checkpoints()] == [1]
     assert (root / "final").is_dir()
 

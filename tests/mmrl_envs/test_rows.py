@@ -92,11 +92,11 @@ def test_bytes_that_are_no_text_and_missing_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"q": "x"}, "f: row 2 has no column 'a'; columns present: q"),
+        ({"q": "x"}, "f: row 2 has no column 'a'; columns present: q; name the right one in columns"),
         ({"q": "x", "a": None}, "f: row 2: 'a' holds nothing, not text or a number; columns present: q, a"),
         ({"q": [1], "a": "x"}, "f: row 2: 'q' holds a list, not text or a number; columns present: q, a"),
         ("text", "f: row 2 is a str, not an object with columns"),
-        ({}, "f: row 2 has no column 'q'; columns present: none"),
+        ({}, "f: row 2 has no column 'q'; columns present: none; name the right one in columns"),
     ],
 )
 def test_bad_rows_are_named(row: object, message: str) -> None:

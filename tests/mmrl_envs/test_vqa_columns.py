@@ -40,9 +40,9 @@ def test_bad_mappings(columns: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(("columns", "role", "message"), [
-    ({"answer": "reply"}, "answer", "no column 'reply'; columns present: question, a"),
-    ({"image": ["a", "b"]}, "image", "no column 'b'; columns present: question, a"),
-    ({}, "image", "no column 'image'; columns present: question, a"),
+    ({"answer": "reply"}, "answer", "no column 'reply'; columns present: question, a; name the right one in columns"),
+    ({"image": ["a", "b"]}, "image", "no column 'b'; columns present: question, a; name the right one in columns"),
+    ({}, "image", "no column 'image'; columns present: question, a; say which it is: columns: {image: ...}"),
     ({"answer": "a"}, "answer", "'a' holds nothing; columns present: question, a"),
 ])  # fmt: skip
 def test_what_is_missing_is_named(columns: Any, role: str, message: str) -> None:

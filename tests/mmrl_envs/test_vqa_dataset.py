@@ -253,7 +253,8 @@ def test_ids_parts_and_skipped_rows(tmp_path: Path) -> None:
     ({"path": None}, "environment 'vqa' needs one of path"),
     ({"dataset": "x"}, "environment 'vqa' needs one of path"),
     ({"columns": {"img": "image"}}, "unknown role in vqa's columns 'img'"),
-    ({"columns": {"answer": "reply"}}, "q.jsonl: row 1 of 2: no column 'reply'; columns present: image, question"),
+    ({"columns": {"answer": "reply"}}, "q.jsonl: row 1 of 2: no column 'reply'; columns present: image, question, "
+     "answer; name the right one in columns"),
     ({"prompt": "{topic}"}, "q.jsonl: row 1 of 2: does not fill the prompt '{topic}' (KeyError: 'topic')"),
     ({"tries": 0}, "vqa's tries is a whole number of at least 1, not 0"),
     ({"part": "test"}, "part is one of all, train, eval, not 'test'"),
@@ -261,7 +262,7 @@ def test_ids_parts_and_skipped_rows(tmp_path: Path) -> None:
     ({"lists": "some"}, "vqa's lists is one of annotators, alternatives, not 'some'"),
     ({"on_bad_sample": "ignore"}, "vqa's on_bad_sample is one of error, skip, not 'ignore'"),
     ({"max_pixels": 0}, "max_pixels is a whole number of at least 1, not 0"),
-    ({"max_pixels": 5}, "row 1 of 2: image red.png: an image of 3x2 pixels; 1 to 5 pixels are decoded"),
+    ({"max_pixels": 5}, "row 1 of 2: image red.png: an image of 3x2 pixels, more than max_pixels (5)"),
     ({"image_root": "elsewhere"}, "row 1 of 2: image red.png: no such file"),
     ({"image_folder": "x"}, "does not take these arguments"),
 ])  # fmt: skip

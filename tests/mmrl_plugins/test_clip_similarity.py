@@ -228,7 +228,8 @@ def test_templates_and_references(plugin: Any) -> None:
     both = plugin(text="{query} {response} {{{reference}}}")
     assert both.one(told).value == max(alone[t] for t in texts[5:])
     assert both.requires == plugin(text="reference").requires == {"reference"}
-    assert (plugin().requires, plugin(frames=0).requires) == (frozenset(), {"images"})
+    assert (plugin().requires, plugin().requires_any) == (frozenset(), {"images", "videos"})
+    assert plugin(frames=0).requires_any == {"images"}
 
 
 def test_the_query_of_a_later_turn_is_what_was_said_before_it(plugin: Any) -> None:

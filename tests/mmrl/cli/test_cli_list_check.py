@@ -64,7 +64,7 @@ def test_check_config_says_what_would_run(mmrl: Cli, tmp_path: Path) -> None:
     assert {k: v.strip() for k, v in rows.items()} == {
         "learner": "learner.py:Any",
         "model": "m, all weights",
-        "environment": "text/arithmetic, weight 2, seeds 5000-5009, {'high': 3}",
+        "environment": "text/arithmetic, {'high': 3}, weight 2, seeds 5000-5009",
         "reward": "em, weight 0.5",
         "steps": "1 epochs of 10 tasks, 2 minutes at most",
         "batch": "8 rows x 1 = 8 a step: groups of 8",

@@ -53,6 +53,26 @@ def test_a_person_answers_a_question(mmrl: Cli, monkeypatch: pytest.MonkeyPatch)
     assert out.endswith("success after 1 turns, return 1.000\n")
 
 
+CONFIG = """\
+train_type: GRPO
+model_id: none
+environments: [{id: text/arithmetic, kwargs: {low: 7, high: 7}}]
+eval: {environments: [{id: babyai/balrog-goto, kwargs: {instructions: full}}, {id: text/arithmetic}], max_turns: 1}
+"""
+
+
+def test_a_config_says_where_and_options_win(mmrl: Cli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    said = mmrl("play", "c.yaml", "--policy", "random").out
+    assert said.startswith("[system]\nYou are an agent in a grid world ")
+    assert said.endswith("cut short after 1 turns, return 0.000\n")
+    short = mmrl("play", "c.yaml", "--policy", "random", "--env-kwargs", "instructions=short", "--max-turns", "2").out
+    assert short.startswith("[system]\nMission: go to ")
+    assert short.endswith("cut short after 2 turns, return 0.000\n")
+    assert "[user]\nWhat is " in mmrl("play", "c.yaml", "--env", "text/arithmetic", "--policy", "expert").out
+    assert mmrl("play", "d.yaml").err.startswith("mmrl: config d.yaml: no such file; did you mean 'c.yaml'?")
+
+
 def test_max_turns_cuts(mmrl: Cli) -> None:
     out = mmrl("play", "--policy", "random", "--max-turns", "2").out
     assert out.endswith("cut short after 2 turns, return 0.000\n")

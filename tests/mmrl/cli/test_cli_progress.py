@@ -40,7 +40,7 @@ def test_clock(seconds: float, said: str) -> None:
     assert clock(seconds) == said
 
 
-def test_a_line_a_step_with_the_last_evaluation_and_the_time_left(tick: None) -> None:
+def test_a_line_a_step_with_its_evaluation_and_the_time_left(tick: None) -> None:
     out, reporter = lines()
     with reporter:
         reporter.begin("step 1: episodes", 8)
@@ -52,8 +52,8 @@ def test_a_line_a_step_with_the_last_evaluation_and_the_time_left(tick: None) ->
     assert out.getvalue().splitlines() == [
         "step 1/60  reward 0.71  success 78%  10.0 s  left 9:50",
         "step 2/60  reward 0.50  success 100%  eval 84%  10.0 s  left 9:40",
-        "step 3/60  loss 0.250  eval 84%  10.0 s  left 9:30",
-        "step 4/60  reward 0.00  success 0%  3 broken episodes  eval 84%  10.0 s  left 9:20",
+        "step 3/60  loss 0.250  10.0 s  left 9:30",
+        "step 4/60  reward 0.00  success 0%  3 broken episodes  10.0 s  left 9:20",
         "[bold] stays as it is " + "x" * 200,
     ]
 
@@ -64,6 +64,14 @@ def test_the_limit_in_minutes_bounds_the_time_left(tick: None) -> None:
     for step in (1, 2, 3, 4):
         reporter.step(step, 60, {})
     assert [line.split("left ")[1] for line in out.getvalue().splitlines()] == ["0:20", "0:10", "0:00", "0:00"]
+
+
+def test_minutes_of_an_earlier_process_count(tick: None) -> None:
+    out, reporter = lines(minutes=5)
+    reporter.begin("", 1)
+    for step, minutes in ((31, 4.0), (32, 4.5), (33, 5.5)):
+        reporter.step(step, 60, {"time/minutes": minutes})
+    assert [line.split("left ")[1] for line in out.getvalue().splitlines()] == ["1:00", "0:30", "0:00"]
 
 
 def test_bars_on_a_terminal() -> None:

@@ -1,6 +1,8 @@
 """``mmrl train`` with a learner that learns nothing: lines, interrupts, resume; and once with a real model."""
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,12 +75,18 @@ def test_one_line_a_step_and_where_the_run_lies(folder: Path, mmrl: Callable[...
     first, second, third, *rest = out.splitlines()
     assert first == "step 1/3  reward 0.50  success 25%  0.0 s  left 0:00"
     assert second == "step 2/3  reward 0.50  success 25%  eval 75%  0.0 s  left 0:00"
-    assert third == "step 3/3  reward 0.50  success 25%  eval 75%  0.0 s  left 0:00"
+    assert third == "step 3/3  reward 0.50  success 25%  0.0 s  left 0:00"
     assert rest == [
         "run:         runs/run  (policy in final/)",
-        "evaluate it: mmrl eval run.yaml --policy runs/run/final",
-        "watch it:    mmrl play --env text/arithmetic --policy runs/run/final",
+        "evaluate it: mmrl eval runs/run/config.yaml --policy runs/run/final",
+        "watch it:    mmrl play runs/run/config.yaml --policy runs/run/final",
     ]
+
+
+def test_outside_an_activated_environment_commands_have_the_scripts_path(folder: Path, mmrl: Callable[..., Any],
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert f"\nwatch it:    {SCRIPT} play runs/run/config.yaml --policy " in mmrl("train", "run.yaml").out
 
 
 def test_an_existing_run_is_refused(folder: Path, mmrl: Callable[..., Any]) -> None:
@@ -162,3 +170,22 @@ def test_a_real_run_is_interrupted_resumed_evaluated(tmp_path: Path, mmrl: Calla
     assert (tmp_path / "runs/run/final/config.json").is_file()
     code, out, _ = mmrl("eval", "run.yaml", "--policy", "runs/run", "--episodes", "2", "--json")
     assert (code, out[:7]) == (0, '{"env":')
+
+
+def test_the_last_lines_of_a_run_evaluate_and_show_what_it_trained_on(tmp_path: Path, mmrl: Callable[..., Any]) -> None:
+    save_tiny_model(tmp_path / "model")
+    (tmp_path / "run.yaml").write_text(
+        "train_type: GRPO\nmodel_id: model\nenvironments: [{id: text}, {id: text/arithmetic}]\n"
+        "reward_plugins: [{name: env_reward}]\n"
+        "training_args: {num_generations: 2, per_device_train_batch_size: 2, max_steps: 1}\n"
+        "rollout: {max_new_tokens: 4}\neval: {episodes: 0, final_episodes: 0}\n"
+    )
+    (tmp_path / "mine.jsonl").write_text('{"question": "Who is it?", "answer": "me"}\n')
+    code, out, _ = mmrl("train", "run.yaml", "environments.0.kwargs.path=mine.jsonl", "--output-dir", "my run")
+    assert code == 0
+    last = dict(line.split(":", 1) for line in out.splitlines()[-2:])
+    assert (code, shlex.split(last["watch it"])[:3]) == (0, ["mmrl", "play", "my run/config.yaml"])
+    code, out, _ = mmrl(*shlex.split(last["watch it"])[1:])
+    assert (code, out.splitlines()[:2]) == (0, ["[user]", "Who is it?"])
+    code, out, _ = mmrl(*shlex.split(last["evaluate it"])[1:], "--episodes", "2", "--json")
+    assert [r["env"] for r in json.loads(out)["results"]] == ["text", "text/arithmetic"]
