@@ -253,8 +253,8 @@ def test_ids_parts_and_skipped_rows(tmp_path: Path) -> None:
     ({"path": None}, "environment 'vqa' needs one of path"),
     ({"dataset": "x"}, "environment 'vqa' needs one of path"),
     ({"columns": {"img": "image"}}, "unknown role in vqa's columns 'img'"),
-    ({"columns": {"answer": "reply"}}, "q.jsonl: row 1 of 2: no column 'reply'; columns present: image, question, answer; "
-     "name the right one in columns"),
+    ({"columns": {"answer": "reply"}}, "q.jsonl: row 1 of 2: no column 'reply'; columns present: image, question, "
+     "answer; name the right one in columns"),
     ({"prompt": "{topic}"}, "q.jsonl: row 1 of 2: does not fill the prompt '{topic}' (KeyError: 'topic')"),
     ({"tries": 0}, "vqa's tries is a whole number of at least 1, not 0"),
     ({"part": "test"}, "part is one of all, train, eval, not 'test'"),
