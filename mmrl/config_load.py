@@ -22,6 +22,8 @@ from mmrl.errors import BadInput, nearest
 from mmrl.schedule import untagged
 
 Path_ = tuple[str | int, ...]
+OVERRIDE = "override "
+"""How the place of a key from the command line begins."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,8 +51,9 @@ class LoadedConfig:
     lines: dict[Path_, str] = field(repr=False)
 
     def where(self, *key: str | int) -> str:
-        """The place of the key, or of the nearest key above it."""
-        return _where(self.lines, key, str(self.path))
+        """The place of the key, or of the nearest key above it, and the overrides of keys below it."""
+        below = [v for k, v in self.lines.items() if k[: len(key)] == key != k and v.startswith(OVERRIDE)]
+        return " with ".join([_where(self.lines, key, str(self.path)), *below])
 
     @property
     def output_dir(self) -> Path:
@@ -137,7 +140,9 @@ def _override(tree: dict[str, Any], lines: dict[Path_, str], word: str) -> None:
         raise BadInput(f"override '{word}': '{'.'.join(map(str, key[:-1]))}' holds a single value, not keys")
     target: Any = at
     target[last] = parse_value(value, f"override '{word}'")
-    lines[key] = f"override '{word}'"
+    for replaced in [k for k in lines if k[: len(key)] == key]:
+        del lines[replaced]
+    lines[key] = f"{OVERRIDE}'{word}'"
 
 
 def parse_value(text: str, what: str) -> Any:

@@ -39,6 +39,20 @@ def _step_of(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def refuse_taken(root: Path) -> None:
+    """Refuse a directory for a new run that holds something.
+
+    Raises:
+        BadInput: if ``root`` exists and is not empty.
+        OSError: if it cannot be read.
+    """
+    if root.exists() and (not root.is_dir() or any(not is_ours(p.name) for p in root.iterdir())):
+        raise BadInput(
+            f"{root} exists and is not empty; continue that run with --resume, or give another "
+            "training_args.output_dir"
+        )
+
+
 class RunStore:
     """A run's directory.  Use :meth:`create` for a new run and :meth:`open` for an existing one.
 
@@ -62,11 +76,7 @@ class RunStore:
         """
         root = Path(root)
         try:
-            if root.exists() and (not root.is_dir() or any(not is_ours(p.name) for p in root.iterdir())):
-                raise BadInput(
-                    f"{root} exists and is not empty; continue that run with --resume, or give another "
-                    "training_args.output_dir"
-                )
+            refuse_taken(root)
             root.mkdir(parents=True, exist_ok=True)
             # The config comes last and whole: a directory is a run once it is there.
             atomic_write(root / "config.yaml", config_yaml.encode())

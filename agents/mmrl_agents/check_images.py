@@ -45,8 +45,8 @@ def check_images(loaded: LoadedConfig) -> None:
                 row = f" (row {sample.meta['row']})" if "row" in sample.meta else ""
                 raise BadInput(
                     f"{loaded.where(*place)}: environment '{places[place].id}': sample "
-                    f"'{sample.id}'{row} takes {taken} tokens, of which {costs(transcript, sample)}; '{files.name}' "
-                    f"has room for {room} beside an answer of {config.rollout.max_new_tokens}; {remedy}"
+                    f"'{sample.id}'{row} takes {taken} tokens, of which {costs(transcript, sample)}; "
+                    f"'{files.name}' has room for {room} beside an answer of {config.rollout.max_new_tokens}; {remedy}"
                 )
 
 

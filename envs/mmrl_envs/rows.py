@@ -159,8 +159,8 @@ def check_rows(source: str, rows: Sequence[Numbered], columns: Iterable[str]) ->
         for column in wanted:
             present = f"columns present: {', '.join(str(name) for name in row) or 'none'}"
             if column not in row:
-                raise BadInput(f"{source}: row {number} has no column '{column}'; {present}; name the right one in "
-                               "columns")  # fmt: skip
+                remedy = "name the right one in columns"
+                raise BadInput(f"{source}: row {number} has no column '{column}'; {present}; {remedy}")
             if not isinstance(value := row[column], str | int | float):
                 holds = "nothing" if value is None else f"a {type(value).__name__}"
                 raise BadInput(f"{source}: row {number}: '{column}' holds {holds}, not text or a number; {present}")

@@ -14,6 +14,8 @@ from mmrl.cli.check_plugin import plugin_
 from mmrl.cli.options import parse_pairs, screen
 from mmrl.config import EPOCH_TASKS, Config, EnvironmentConfig
 from mmrl.config_load import LoadedConfig, load_config
+from mmrl.ready import loads
+from mmrl.reward import Member, RewardSuite
 from mmrl.run_state import RunState
 from mmrl.schedule import ByMetric, Schedule, weight_at
 from mmrl.table_rows import evaluated_rows, rows_of
@@ -35,23 +37,28 @@ def config_(
       mmrl check config configs/babyai_goto.yaml training_args.max_steps=10
     """
     loaded = load_config(config, overrides or [])
-    check_config(loaded)
+    _, suite = check_config(loaded)
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in summary(loaded):
+    for name, value in summary(loaded, suite):
         table.add_row(name, value)
     screen().print(table, markup=False, highlight=False)
 
 
-def summary(loaded: LoadedConfig) -> list[tuple[str, str]]:
+def summary(loaded: LoadedConfig, suite: RewardSuite) -> list[tuple[str, str]]:
     """What a configuration would do, as (what, value) rows."""
     c, out = loaded.config, loaded.output_dir
     rows = [("learner", c.train_type), ("model", c.model_id + (", LoRA" if c.training_args.lora else ", all weights"))]
     rows += [("environment", _environment(e)) for e in c.environments]
     rows += [("evaluated in", _what(e)) for e in c.eval.environments or []]
-    rows += [("reward", f"{p.instance}, weight {weight_said(p.weight)}") for p in c.reward_plugins]
+    rows += [("reward", _reward(member)) for member in suite.members]
     rows += [("steps", _steps(c)), ("batch", _batch(c)), ("rollout", _rollout(c)), *_course(c)]
     rows += [("held-out seeds", _held_out(c)), ("folder", f"{out}{' (exists)' if out.exists() else ''}")]
     return rows
+
+
+def _reward(member: Member) -> str:
+    later = ", loads what it needs when training begins" if loads(member.plugin) else ""
+    return f"{member.name}, weight {weight_said(member.config.weight)}{later}"
 
 
 def weight_said(weight: float | Schedule) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -101,6 +101,15 @@ def _say_how_it_ended(t: Trajectory) -> None:
         raise typer.Exit(1)
     how = "success" if t.success else "cut short" if t.truncated else "no success"
     print(f"\n{how} after {len(t.turns)} turns, return {t.env_return:.3f}")
+    if not t.success and t.sample.reference is not None:
+        print(f"the right answer: {right_answer(t.sample.reference)}")
+
+
+def right_answer(reference: Any) -> str:
+    """A sample's reference in words; of several answers each once."""
+    each: list[Any] = list(cast("list[Any]", reference)) if isinstance(reference, list | tuple) else [reference]
+    words = [str(cast("dict[str, Any]", r).get("answer", r)) if isinstance(r, dict) else str(r) for r in each]
+    return " or ".join(dict.fromkeys(words))
 
 
 def _check_save(path: Path, env: Env, env_id: str) -> None:

@@ -20,6 +20,7 @@ from mmrl.check_config import check_config
 from mmrl.cli.program import program
 from mmrl.cli.progress import TrainReporter
 from mmrl.config_load import LoadedConfig, load_config
+from mmrl.store import refuse_taken
 
 INTERRUPTED = 130
 
@@ -48,6 +49,9 @@ def train(
     """
     words = [*(overrides or []), *output_override(output_dir)]
     loaded = load_config(config, words)
+    if not resume:
+        with suppress(OSError):  # said when the folder is made
+            refuse_taken(loaded.output_dir)  # before checks that take their time
     trainer, _ = check_config(loaded)
     command = resume_command(config, overrides or [], output_dir)
     root: Path | None = None

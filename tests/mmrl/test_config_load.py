@@ -91,6 +91,10 @@ def test_places_of_keys(path: Path) -> None:
     assert loaded.where("environments", 0, "seeds", "count") == f"{path}:23"
     assert loaded.where("reward_plugins", 1, "kwargs") == f"{path}:6"
     assert loaded.where("training_args", "kl_coef") == "override 'training_args.kl_coef=0.2'"
+    assert loaded.where("training_args").endswith(" with override 'training_args.kl_coef=0.2'")
+    again = load_config(path, ["environments=[{id: a, seeds: {start: 3}}]", "environments.0.seeds.count=9"])
+    assert again.where("environments", 0, "id") == "override 'environments=[{id: a, seeds: {start: 3}}]'"
+    assert again.where("environments", 0, "seeds", "count") == "override 'environments.0.seeds.count=9'"
     assert loaded.where("eval", "episodes") == str(path)
 
 

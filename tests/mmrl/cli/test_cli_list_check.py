@@ -75,6 +75,25 @@ def test_check_config_says_what_would_run(mmrl: Cli, tmp_path: Path) -> None:
     assert load_config(tmp_path / "c.yaml").config.rollout.window == 3
 
 
+def test_check_config_says_rows_and_where_the_run_is_evaluated(mmrl: Cli, tmp_path: Path) -> None:
+    (tmp_path / "learner.py").write_text("class Any:\n    def check(self, loaded): pass\n    def train(self): pass\n")
+    (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answer": "me"}\n' * 3)
+    (tmp_path / "c.yaml").write_text(
+        "train_type: learner.py:Any\nmodel_id: m\nenvironments: [{id: text, kwargs: {path: q.jsonl}}]\n"
+        "reward_plugins: [{name: safety}]\neval: {environments: [{id: text, kwargs: {path: q.jsonl, system: Hm.}}]}\n"
+    )
+    code, out, _ = mmrl("check", "config", "c.yaml")
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert code == 0
+    assert rows[2:5] == [
+        "environment text (3 rows), {'path': 'q.jsonl'}, weight 1, seeds 1000000-",
+        "evaluated in text (3 rows), {'path': 'q.jsonl', 'system': 'Hm.'}",
+        "reward safety, weight 1, loads what it needs when training begins",
+    ]
+    assert ("held-out seeds 500000-500099 every 20 steps; 0-199 before and after; rows: 3 of text (drawn again by 200 "
+            "episodes; intervals count rows)") in rows  # fmt: skip
+
+
 def test_check_config_says_what_changes_on_the_way(mmrl: Cli, tmp_path: Path) -> None:
     (tmp_path / "learner.py").write_text("class Any:\n    def check(self, loaded): pass\n    def train(self): pass\n")
     (tmp_path / "c.yaml").write_text(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mmrl.cli.play import right_answer
 from mmrl.cli.watch import complete
 
 Cli = Callable[..., Any]
@@ -51,6 +52,17 @@ def test_a_person_answers_a_question(mmrl: Cli, monkeypatch: pytest.MonkeyPatch)
     code, out, _ = mmrl("play", "--env", "text/arithmetic", *kwargs)
     assert code == 0
     assert out.endswith("success after 1 turns, return 1.000\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("15\n"))
+    out = mmrl("play", "--env", "text/arithmetic", *kwargs).out
+    assert out.endswith("no success after 1 turns, return 0.000\nthe right answer: 14\n")
+
+
+@pytest.mark.parametrize(("reference", "said"), [
+    ("red", "red"), (2, "2"), (["red", "dark red", "red"], "red or dark red"),
+    ([{"answer": "a"}, {"x": 1}], "a or {'x': 1}"),
+])  # fmt: skip
+def test_a_right_answer_in_words(reference: Any, said: str) -> None:
+    assert right_answer(reference) == said
 
 
 CONFIG = """\

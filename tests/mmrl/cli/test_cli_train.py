@@ -99,6 +99,15 @@ def test_an_existing_run_is_refused(folder: Path, mmrl: Callable[..., Any]) -> N
     )
 
 
+def test_a_folder_that_is_taken_is_said_before_anything_is_checked(folder: Path, mmrl: Callable[..., Any]) -> None:
+    (folder / "taken").mkdir()
+    (folder / "taken/file").touch()
+    _, _, err = mmrl("train", "run.yaml", "environments.0.id=nowhere", "--output-dir", "taken")
+    assert err.startswith("mmrl: taken exists and is not empty; continue that run with --resume")
+    _, _, err = mmrl("train", "run.yaml", "environments.0.id=nowhere", "--output-dir", "taken", "--resume")
+    assert err.startswith("mmrl: override 'environments.0.id=nowhere': unknown environment 'nowhere'")
+
+
 def test_output_dir_and_overrides(folder: Path, mmrl: Callable[..., Any]) -> None:
     code, out, _ = mmrl("train", "run.yaml", "training_args.max_steps=1", "--output-dir", "2024: a")
     assert code == 0
