@@ -179,7 +179,10 @@ def env_arguments(env_id: str) -> list[str]:
     """The names of the arguments that an environment takes; empty if it does not name them all."""
     family = None if ":" in env_id else _family(env_id)
     named = find_env(env_id) if family is None else family.takes(env_id) if family.takes else family.make
-    parameters = list(inspect.signature(named).parameters.values())
+    try:
+        parameters = list(inspect.signature(named).parameters.values())
+    except (TypeError, ValueError):  # a class written in C, for instance
+        return []
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return []
     return [p.name for p in parameters if p.name != "env_id" and p.kind is not p.VAR_POSITIONAL]

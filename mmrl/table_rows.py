@@ -22,11 +22,11 @@ def rows_of(config: EnvironmentConfig) -> int | None:
 
 
 def rows_said(config: Config) -> str | None:
-    """The rows that a run learns from and is evaluated on, in words; None where no environment draws rows."""
+    """The rows of a run's environments and those it is evaluated on, in words; None where no environment draws rows."""
     trained = _counted(config.environments)
-    told = [f"{_in_words(trained)} to train on"] if trained else []
+    told = [_in_words(trained)] if trained else []
     held_out = evaluated_rows(config) if max(config.eval.episodes, config.eval.final_episodes) else ""
-    told += [f"{held_out} to evaluate on"] if held_out else []
+    told += [f"evaluated on {held_out}"] if held_out else []
     return f"rows: {'; '.join(told)}" if told else None
 
 

@@ -27,14 +27,14 @@ def test_rows_of_a_table_and_of_none(table: dict[str, Any]) -> None:
 def test_what_is_made_on_the_spot_is_not_counted(table: dict[str, Any]) -> None:
     assert rows_said(config([MADE])) is None
     assert evaluated_rows(config([table], environments=[MADE])) == ""
-    assert rows_said(config([table, MADE], environments=[MADE])) == "rows: 3 of text to train on"
+    assert rows_said(config([table, MADE], environments=[MADE])) == "rows: 3 of text"
 
 
 def test_training_and_held_out_rows(table: dict[str, Any]) -> None:
     few = {"episodes": 3, "final_episodes": 2}
-    assert rows_said(config([table], **few)) == "rows: 3 of text to train on; the same to evaluate on"
-    assert rows_said(config([MADE], environments=[table, table], **few)) == "rows: 3 of text, 3 of text to evaluate on"
-    assert rows_said(config([table], episodes=0, final_episodes=0)) == "rows: 3 of text to train on"
+    assert rows_said(config([table], **few)) == "rows: 3 of text; evaluated on the same"
+    assert rows_said(config([MADE], environments=[table, table], **few)) == "rows: evaluated on 3 of text, 3 of text"
+    assert rows_said(config([table], episodes=0, final_episodes=0)) == "rows: 3 of text"
 
 
 def test_rows_that_episodes_draw_again(table: dict[str, Any]) -> None:
