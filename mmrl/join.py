@@ -72,6 +72,8 @@ def renormalised(weights: Mapping[str, float], applies: Sequence[str]) -> dict[s
     """The weights of those that apply, scaled so that their absolute values sum to those of all."""
     total, present = sum(abs(w) for w in weights.values()), sum(abs(weights[n]) for n in applies)
     scale = total / present if present > 0 else 1.0
+    if math.isinf(scale):  # weights too small to be scaled up in one go
+        return {n: weights[n] / present * total for n in applies}
     return {n: scale * weights[n] for n in applies}
 
 

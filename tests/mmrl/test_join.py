@@ -111,6 +111,10 @@ def test_turns_always_add_up_to_the_value(parts: dict[str, tuple[Score, float]],
         assert math.fsum(record.turns) == pytest.approx(record.value, abs=1e-6)
 
 
+def test_weights_too_small_to_scale_up_in_one_go() -> None:
+    assert renormalised({"a": 1.125e-308, "b": 8.0}, ["a"]) == {"a": 8.0}
+
+
 @given(st.dictionaries(st.sampled_from("abcde"), st.floats(-10, 10), min_size=1), st.data())
 def test_renormalising_keeps_the_scale(weights: dict[str, float], data: st.DataObject) -> None:
     applies = data.draw(st.lists(st.sampled_from(sorted(weights)), unique=True, min_size=1))
