@@ -9,22 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from mmrl.plugin_config import PluginConfig
 from mmrl.sampling_config import Curriculum, Replay
+from mmrl.section import Section
 from mmrl.turn_cap import TurnCap
 
 TRAIN_SEEDS_START = 1_000_000
 """First training seed by default; evaluation takes the small seeds, so that the two never meet."""
 EPOCH_TASKS = 1000
 """Tasks in one epoch of an environment without a ``seeds.count``."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and no key that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
 
 class Seeds(Section):
@@ -43,7 +38,7 @@ class EnvironmentConfig(Section):
     """A registered id, ``module:Class`` or ``path/file.py:Class``."""
     weight: float = Field(default=1.0, gt=0)
     """Share of the tasks, relative to the other environments."""
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default={})
     """The environment's own arguments."""
     seeds: Seeds = Seeds()
     """Which tasks are trained on."""
@@ -203,7 +198,7 @@ class TrainingArgs(Section):
     """Checkpoints kept."""
     use_vllm_sampler: bool = False
     """Ask for sampling with vLLM.  There is no vLLM sampler yet: the run says so and samples with Hugging Face."""
-    vllm_config: dict[str, Any] = {}
+    vllm_config: dict[str, Any] = Field(default={})
     """The engine's own arguments; unused until there is a vLLM sampler."""
 
     @field_validator("importance_range")
@@ -334,11 +329,11 @@ class Config(Section):
     """The policy to train: ``mmrl/tiny``, a Hugging Face id or a folder."""
     environments: list[EnvironmentConfig] = Field(min_length=1)
     """Where it acts."""
-    reward_plugins: list[PluginConfig] = []
+    reward_plugins: list[PluginConfig] = Field(default=[])
     """What is good."""
     rewards: RewardsConfig = RewardsConfig()
     """How scores become one reward."""
-    plugin_files: list[Path] = []
+    plugin_files: list[Path] = Field(default=[])
     """Python files that are run first, so that what they register goes by its name; looked for from the folder that
     the command runs in.  They are code: use files that you trust."""
     training_args: TrainingArgs = TrainingArgs()

@@ -30,7 +30,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: the names that would have been right.
     """
     by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.51)
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 

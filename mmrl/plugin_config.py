@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from mmrl.errors import BadInput
 from mmrl.schedule import Finite, Weight, untagged
+from mmrl.section import Section
 
 DEFAULT_TIMEOUT_S = 60.0
 
 
-class Gate(BaseModel):
+class Gate(Section):
     """What a low score does to the whole reward."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     below: Finite
     """The gate closes when the score is below this."""
@@ -25,10 +24,8 @@ class Gate(BaseModel):
     """The reward of a rollout that the gate stops; None: everything positive in it becomes 0."""
 
 
-class PluginConfig(BaseModel):
+class PluginConfig(Section):
     """One entry of ``reward_plugins``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
     name: str
     """A registered name (``mmrl list plugins``), ``module:Class`` or ``path/file.py:Class``."""
@@ -36,7 +33,7 @@ class PluginConfig(BaseModel):
     """The name under which scores are recorded; needed where one plugin is used twice."""
     weight: Weight = 1.0
     """A number, or a schedule: ``{schedule: linear, from: 0, to: 1}``, ``cosine``, ``steps`` or ``metric``."""
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default={})
     """The plugin's own arguments."""
     gate: Gate | None = None
     """``{below: 0, force: -2}`` or ``{below: 0}``: what a score below does to the whole reward."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
+
+from mmrl.section import Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
-
-
-class Curriculum(_Section):
+class Curriculum(Section):
     """A mix that follows success: environments that succeed now and then get more tasks.
 
     The weight of environment i is its ``weight`` * max(floor, 4 p_i (1 - p_i)), where p_i is its smoothed success in
@@ -22,7 +20,7 @@ class Curriculum(_Section):
     """The least share of its weight that an environment keeps, so that none is forgotten; 1: no curriculum."""
 
 
-class Replay(_Section):
+class Replay(Section):
     """Successes of earlier steps that are learned from again."""
 
     size: PositiveInt = 64

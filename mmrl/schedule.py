@@ -11,15 +11,16 @@ import math
 from bisect import bisect_right
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from mmrl.run_state import RunState
+from mmrl.section import Section
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Schedule(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+class _Schedule(Section):
+    """A form of weight that moves."""
 
 
 class _Ramp(_Schedule):
@@ -118,12 +119,15 @@ def kind_of(value: Any) -> Any:
 
 NUMBER = "number"
 FORMS = "should be a number, or a mapping with schedule: linear, cosine, steps or metric"
-Weight = Annotated[
-    Annotated[Finite, Tag(NUMBER)]
-    | Annotated[Linear, Tag("linear")]
+TaggedSchedule = (
+    Annotated[Linear, Tag("linear")]
     | Annotated[Cosine, Tag("cosine")]
     | Annotated[ByMetric, Tag("metric")]
-    | Annotated[Steps, Tag("steps")],
+    | Annotated[Steps, Tag("steps")]
+)
+"""A schedule, for a union with a number that :func:`kind_of` tells apart."""
+Weight = Annotated[
+    Annotated[Finite, Tag(NUMBER)] | TaggedSchedule,
     Discriminator(kind_of, custom_error_type="weight", custom_error_message=FORMS),
 ]
 _TAGS = (NUMBER, "linear", "cosine", "metric", "steps")

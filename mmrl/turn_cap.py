@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Discriminator, PositiveInt, Tag
 
 from mmrl.run_state import RunState
-from mmrl.schedule import FORMS, NUMBER, ByMetric, Cosine, Linear, Schedule, Steps, kind_of, weight_at
+from mmrl.schedule import FORMS, NUMBER, Schedule, Steps, TaggedSchedule, kind_of, weight_at
 
 
 def ends(cap: int | Schedule) -> tuple[float, ...]:
@@ -29,11 +29,7 @@ def _whole(cap: int | Schedule) -> int | Schedule:
 
 
 TurnCap = Annotated[
-    Annotated[PositiveInt, Tag(NUMBER)]
-    | Annotated[Linear, Tag("linear")]
-    | Annotated[Cosine, Tag("cosine")]
-    | Annotated[ByMetric, Tag("metric")]
-    | Annotated[Steps, Tag("steps")],
+    Annotated[PositiveInt, Tag(NUMBER)] | TaggedSchedule,
     Discriminator(kind_of, custom_error_type="turns", custom_error_message=FORMS),
     AfterValidator(_whole),
 ]

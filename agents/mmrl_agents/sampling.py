@@ -133,7 +133,7 @@ def all_advantages(sampled: Sampled, earned: Credit) -> list[float | None]:
     return out
 
 
-def group_metrics(sampled: Sampled) -> dict[str, float]:
+def resampling_metrics(sampled: Sampled) -> dict[str, float]:
     """Counts of groups, where groups without spread are replaced.
 
     Returns:

@@ -24,7 +24,7 @@ from mmrl_agents.models import find_model, load_generation, load_processing
 from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import NOISE_SFT
-from mmrl_agents.time_limit import say_if_cut_short
+from mmrl_agents.time_limit import finished, say_if_cut_short
 from mmrl_agents.transcript import Transcript
 
 
@@ -94,15 +94,14 @@ def learn_offline(loaded: LoadedConfig, resume: bool, reporter: Reporter, trajec
 
 def _loop(run: Run, segments: Sequence[Segment], size: int, steps: int, update: Update) -> None:
     args, held_out = run.config.training_args, HeldOut(run)
-    limit = args.max_minutes or float("inf")
-    while run.progress.step < steps and run.progress.minutes < limit:
+    while not finished(run, steps):
         began, step = time.monotonic(), run.progress.step + 1
         metrics: dict[str, float] = {"step": step}
         metrics |= update(run, pick(segments, step, size, args.seed))
         minutes = run.progress.minutes + (time.monotonic() - began) / 60
         run.progress = dataclasses.replace(run.progress, step=step, minutes=minutes)
         metrics["time/minutes"] = minutes
-        last = step >= steps or minutes >= limit
+        last = finished(run, steps)
         if last or step % run.config.eval.every == 0:
             metrics |= held_out.choose_best()
         run.store.log(metrics)

@@ -1,8 +1,14 @@
-"""The limit on a run's minutes of training, said where it ends the run before its last step."""
+"""Where a run ends: at its last step, or before it at its limit of minutes, and then that is said."""
 
 from __future__ import annotations
 
 from mmrl_agents.run import Run
+
+
+def finished(run: Run, steps: int) -> bool:
+    """Whether the last step or the last minute is over."""
+    limit = run.config.training_args.max_minutes
+    return run.progress.step >= steps or (limit is not None and run.progress.minutes >= limit)
 
 
 def say_if_cut_short(run: Run, steps: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from mmrl.check_config import check_config
 from mmrl.config_load import LoadedConfig
 from mmrl.episode import EpisodeLimits, EpisodeSpec
-from mmrl.errors import BadInput, RunStopped
+from mmrl.errors import BadInput
 from mmrl.make import make
 from mmrl.ready import make_ready
 from mmrl.report import Reporter
@@ -31,6 +31,7 @@ from mmrl_agents.check_images import check_images
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import find_method, no_states
 from mmrl_agents.curriculum import check_curriculum, followed, mix_metrics, mix_weights
+from mmrl_agents.failures import say_what_failed
 from mmrl_agents.foresight import kl_metrics
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.lesson import lesson_of, with_replays
@@ -43,12 +44,12 @@ from mmrl_agents.sampling import (
     Sampled,
     all_advantages,
     check_sampling,
-    group_metrics,
     kept_credit,
+    resampling_metrics,
     sample,
 )
 from mmrl_agents.tasks import Plan, plan
-from mmrl_agents.time_limit import say_if_cut_short
+from mmrl_agents.time_limit import finished, say_if_cut_short
 from mmrl_agents.warm_start import check_experts, warm_start
 
 
@@ -110,21 +111,14 @@ class Grpo:
 def check_states(loaded: LoadedConfig) -> None:
     """Refuse credit by state where an environment says nothing of its state."""
     args = loaded.config.training_args
-    by_state = {
-        ("turn_baseline", "state", "group"): args.turn_baseline == "state",
-        ("advantage", args.advantage, "grpo"): find_method(args.advantage).states,
-    }
-    for words in (w for w, asked in by_state.items() if asked):
+    baseline = args.turn_baseline == "state"
+    asked = [("turn_baseline", "state", "group")] if baseline else []
+    asked += [("advantage", args.advantage, "grpo")] if find_method(args.advantage).states else []
+    for words in asked:
         for i, config in enumerate(loaded.config.environments):
             with closing(make(config.id, **config.kwargs)) as env:
                 if "state_key" not in env.reset(seed=config.seeds.start)[1]:
                     raise BadInput(f"{loaded.where('environments', i)}: {no_states(config.id, *words)}")
-
-
-def finished(run: Run, steps: int) -> bool:
-    """Whether the last step or the last minute is over."""
-    limit = run.config.training_args.max_minutes
-    return run.progress.step >= steps or (limit is not None and run.progress.minutes >= limit)
 
 
 def make_policy(run: Run) -> HFPolicy:
@@ -159,7 +153,7 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     library.keep(sampled.trajectories, run.progress.remembered)
     run.store.write_rollouts(step, sampled.trajectories, advantages)
     seconds = {**watch.seconds, "rollout": generated - began, "update": time.monotonic() - generated}
-    course = {**group_metrics(sampled), **mix_metrics(config.environments, weights, sampled.success),
+    course = {**resampling_metrics(sampled), **mix_metrics(config.environments, weights, sampled.success),
               **replay_metrics(config.replay, before.remembered, again),
               **cap_metrics(config.rollout.max_turns, state), **kl_metrics(foreseen)}  # fmt: skip
     metrics = {"step": step, **rollout_metrics(sampled.trajectories, advantages), **update, **course}
@@ -194,37 +188,6 @@ def training_scheduler(run: Run, state: RunState) -> Scheduler:
     r = run.config.rollout
     limits = EpisodeLimits(cap_at(r.max_turns, state), r.window)
     return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
-
-
-def say_what_failed(run: Run, step: int, trajectories: Sequence[Trajectory]) -> None:
-    """Say which plugins failed, or why no rollout has a reward.
-
-    Raises:
-        RunStopped: if a plugin fails always; all steps before are in a checkpoint.
-    """
-    try:
-        said = run.outage.note(step, trajectories)
-    except RunStopped:
-        if run.progress.step:
-            save_checkpoint(run)
-        run.store.close()
-        raise
-    if said is None:
-        warn_of_failures(run.reporter, trajectories)
-    else:
-        run.reporter.say(said)
-
-
-def warn_of_failures(reporter: Reporter, trajectories: Sequence[Trajectory]) -> None:
-    """Say which plugins failed, how often, and the first error of each."""
-    failed: dict[str, list[str]] = {}
-    for t in trajectories:
-        for name, score in (t.record.scores if t.record else {}).items():
-            if score.status == "failed":
-                failed.setdefault(name, []).append(str(score.info.get("error", "")))
-    for name, errors in failed.items():
-        why = errors[0].partition("\n")[0]
-        reporter.say(f"plugin '{name}' failed on {len(errors)} of {len(trajectories)} rollouts: {why}")
 
 
 def state_of(run: Run, steps: int) -> RunState:

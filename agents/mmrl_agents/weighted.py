@@ -23,10 +23,10 @@ from mmrl.store import read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents.advantage import ESTIMATORS, BatchEstimator, in_groups
 from mmrl_agents.check_images import check_images
+from mmrl_agents.failures import warn_of_failures
 from mmrl_agents.preferences import read_preferences
 from mmrl_agents.run import check_names
 from mmrl_agents.sft import learn_offline
-from mmrl_agents.train import warn_of_failures
 
 PAIRS = ".jsonl"
 WEIGHTS: dict[str, BatchEstimator] = {
@@ -88,8 +88,7 @@ def unread(config: Config) -> dict[tuple[str | int, ...], str]:
     own = "it is for tokens that the policy sampled itself, and stored rollouts have none; leave it out"
     named = "it learns from what 'logged' names; leave it out"
     wrong: dict[tuple[str | int, ...], tuple[bool, str]] = {
-        ("warm_start",): (config.warm_start is not None, named),
-        ("sft",): (config.sft is not None, named),
+        **{(key,): (getattr(config, key) is not None, named) for key in ("warm_start", "curriculum", "replay", "sft")},
         ("rewards", "normalise"): (config.rewards.normalise == "normalise_then_sum",
                                    "rewards are compared by logged.weight; leave it out"),
         ("training_args", "kl_in"): (args.kl_in == "reward", own),

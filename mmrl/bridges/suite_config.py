@@ -15,12 +15,13 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from mmrl.config import Config, RewardsConfig, Section
+from mmrl.config import Config, RewardsConfig
 from mmrl.errors import BadInput
 from mmrl.files import atomic_write
 from mmrl.plugin_config import PluginConfig, read_entry
 from mmrl.registry import load_file
 from mmrl.reward import NO_CLIP, RewardSuite
+from mmrl.section import Section
 
 Source = Config | Sequence[Mapping[str, Any] | PluginConfig]
 """A run's configuration, or the entries of its ``reward_plugins``."""

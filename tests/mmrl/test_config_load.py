@@ -119,7 +119,7 @@ def test_output_dir_is_the_files_name_unless_given(path: Path) -> None:
          "run.yaml:15: 'training_args.kl_coef': input should be greater than or equal to 0, not -1"),
         ("weight: 0.8", "weight: .nan", "run.yaml:7: 'reward_plugins.1.weight': input should be a finite number"),
         ("id: babyai/GoToLocal", "kwargs: {}", "run.yaml:21: 'environments.0.id' is missing"),
-        ("kl_coef: 0.1", "lora: {width: 4}", "run.yaml:15: unknown key 'training_args.lora.width'; known: r, alpha"),
+        ("kl_coef: 0.1", "lora: {rank: 4}", "run.yaml:15: unknown key 'training_args.lora.rank'; known: r, alpha"),
         ("kl_coef: 0.1", "learning_rate: 1",
          "run.yaml:15: 'training_args.learning_rate' is given twice, first at run.yaml:13"),
         ("kl_coef: 0.1", "kl_coef: [", "run.yaml:17: not valid YAML"),

@@ -16,9 +16,9 @@ from mmrl_agents.sampling import (
     Sampled,
     all_advantages,
     check_sampling,
-    group_metrics,
     has_spread,
     kept_credit,
+    resampling_metrics,
     sample,
 )
 from mmrl_agents.tasks import Plan, step_specs
@@ -65,7 +65,7 @@ def test_rounds_take_fresh_tasks_until_all_groups_have_spread() -> None:
     assert (done.kept, done.cursor, done.entries) == ([1, 4, 5], (6,), [0] * 6)
     assert [t.seed for t in done.batch] == [11, 11, 14, 14, 15, 15]
     assert [t.seed for t in done.trajectories][::2] == [10, 11, 12, 13, 14, 15]
-    assert group_metrics(done) == {"groups/no_spread": 3.0, "groups/resampled": 3.0, "groups/dropped": 0.0}
+    assert resampling_metrics(done) == {"groups/no_spread": 3.0, "groups/resampled": 3.0, "groups/dropped": 0.0}
 
 
 def test_a_step_goes_on_from_its_cursor_and_is_the_same_when_run_again() -> None:
@@ -82,7 +82,7 @@ def test_the_limit_leaves_the_rest_out() -> None:
     done = sample(config(1), SIZES, 1, (0,), toy)
     assert seeds(toy) == [[10, 11, 12], [13, 14]]
     assert (done.kept, done.cursor) == ([2], (5,))
-    assert group_metrics(done) == {"groups/no_spread": 4.0, "groups/resampled": 2.0, "groups/dropped": 2.0}
+    assert resampling_metrics(done) == {"groups/no_spread": 4.0, "groups/resampled": 2.0, "groups/dropped": 2.0}
     earned = kept_credit(done, config(1))
     assert earned == credit(done.batch, 2, config(1))
     assert earned.advantages == pytest.approx([-0.7070, 0.7070], abs=1e-4)
@@ -102,7 +102,7 @@ def test_without_dynamic_sampling_every_group_is_kept() -> None:
     done = sample(config(0), SIZES, 1, (0,), toy)
     assert (toy.rounds, list(done.cursor)) == ([step_specs(config(0), SIZES, 1, (0,))[0]], [3])
     assert (done.kept, done.batch, done.spread) == ([0, 1, 2], done.trajectories, None)
-    assert group_metrics(done) == {}
+    assert resampling_metrics(done) == {}
     earned = kept_credit(done, config(0))
     assert all_advantages(done, earned) == earned.advantages
 

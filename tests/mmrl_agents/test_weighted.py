@@ -172,6 +172,8 @@ def test_groups_of_different_files_are_compared_apart(tmp_path: Path) -> None:
      "'reward_plugins.0.weight' so: stored rollouts are scored once"),
     ({"sft": {"rollouts": ["x"]}}, "'sft' so: it learns from what 'logged' names"),
     ({"warm_start": {}}, "'warm_start' so: it learns from what 'logged' names"),
+    ({"curriculum": {}}, "'curriculum' so: it learns from what 'logged' names"),
+    ({"replay": {}}, "'replay' so: it learns from what 'logged' names"),
     ({"rewards": {"normalise": "normalise_then_sum"}}, "'rewards.normalise' so: rewards are compared by logged.weight"),
     ({"training_args": {"kl_in": "reward", "kl_coef": 0.1}}, "'training_args.kl_in' so: it is for tokens that the"),
     ({"training_args": {"kl_estimator": "rho_k3", "kl_coef": 1}}, "'training_args.kl_estimator' so: it is for tokens"),
