@@ -13,7 +13,6 @@ process of its own for each side, after the same steps.  Prints medians, and app
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from mmrl_agents.advantage import grpo
 from mmrl_agents.generate import Generator, Row
 from mmrl_agents.learner import Learner
 from mmrl_agents.models import find_model, load_model
+from mmrl_agents.peak_memory import peak_bytes
 from mmrl_agents.sharing import Sharing
 
 MODEL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
@@ -183,7 +183,7 @@ def memory(side: str, case: Case) -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             trl(case, [text for text, _ in asked], folder, lambda n: None)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(peak_bytes() // 2**20)
 
 
 def peak(side: str, case: str) -> int:

@@ -27,6 +27,7 @@ from mmrl.cli.options import (
 )
 from mmrl.cli.progress import EpisodeBar
 from mmrl.episode import EpisodeLimits
+from mmrl.episode_record import record_of, to_lines
 from mmrl.errors import BadInput
 from mmrl.evaluate import EvalResult, evaluate, summarise
 from mmrl.policy import Policy
@@ -53,6 +54,9 @@ def eval_(
     env_kwargs: EnvKwargs = None,
     max_new_tokens: MaxNewTokens = None,
     save: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Also write what became of each episode to this file, a JSON object a line.")
+    ] = None,
 ) -> None:
     """Evaluate a policy: success with its 95% interval, and the mean return.
 
@@ -80,7 +84,9 @@ def eval_(
     else:
         screen().print(_table(name, results))
     if save is not None:
-        _save(save, record)
+        _save("--save", save, (json.dumps(record, indent=2) + "\n").encode())
+    if records is not None:
+        _save("--records", records, to_lines(record_of(t) for t in trajectories))
     _complain(trajectories)
 
 
@@ -111,11 +117,11 @@ def as_record(policy: str, results: Sequence[EvalResult], trajectories: Sequence
     return {**pooled.as_dict(), "policy": policy, "results": each}
 
 
-def _save(path: Path, record: dict[str, Any]) -> None:
+def _save(option: str, path: Path, data: bytes) -> None:
     try:
-        atomic_write(path, (json.dumps(record, indent=2) + "\n").encode())
+        atomic_write(path, data)
     except OSError as error:
-        raise BadInput(f"--save {path}: cannot be written: {error.strerror or error}") from error
+        raise BadInput(f"{option} {path}: cannot be written: {error.strerror or error}") from error
 
 
 def _table(policy: str, results: Sequence[EvalResult]) -> Table:

@@ -21,6 +21,20 @@ def test_json_is_the_last_line_and_one_object(mmrl: Cli, tmp_path: Path) -> None
     assert json.loads((tmp_path / "deep/x.json").read_text()) == record
 
 
+def test_each_episode_is_recorded(mmrl: Cli, tmp_path: Path) -> None:
+    words = ("eval", "--env", "text/arithmetic", "--env", "babyai/balrog-goto", "--policy", "expert", "--episodes", "2")
+    assert mmrl(*words, "--records", "deep/r.jsonl").code == 0
+    found = [json.loads(line) for line in (tmp_path / "deep/r.jsonl").read_text().splitlines()]
+    assert [(r["env"], r["seed"], r["success"]) for r in found] == [
+        ("text/arithmetic", 0, True), ("text/arithmetic", 1, True), ("babyai/balrog-goto", 0, True),
+        ("babyai/balrog-goto", 1, True),
+    ]  # fmt: skip
+    (tmp_path / "file").touch()
+    code, _, err = mmrl(*words, "--records", "file/r.jsonl")
+    assert code == 2
+    assert err.startswith("mmrl: --records file/r.jsonl: cannot be written: ")
+
+
 def test_several_environments_are_pooled_and_listed(mmrl: Cli) -> None:
     words = ("eval", "--env", "text/arithmetic", "--env", "babyai/balrog-goto", "--policy", "expert", "--json")
     record = json.loads(mmrl(*words, "--episodes", "2").out)
