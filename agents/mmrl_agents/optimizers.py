@@ -15,9 +15,9 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from mmrl.config import GaloreArgs, TrainingArgs
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
+from mmrl.training_args import GaloreArgs, TrainingArgs
 from mmrl_agents.decoder import base_of
 from mmrl_agents.galore import GaloreAdamW, Projection
 

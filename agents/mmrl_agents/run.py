@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmrl.config import Config, LoraArgs, TrainingArgs
+from mmrl.config import Config
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput
 from mmrl.outage import Outage
@@ -20,6 +20,7 @@ from mmrl.report import Reporter
 from mmrl.run_state import newest
 from mmrl.store import RunStore
 from mmrl.table_rows import rows_said
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
 from mmrl_agents.alarms import Alarms

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from mmrl.config import EnvironmentConfig, TrainingArgs, WarmStart
+from mmrl.config import EnvironmentConfig, WarmStart
 from mmrl.config_load import LoadedConfig
 from mmrl.env import NoExpert
 from mmrl.episode import EpisodeLimits, EpisodeSpec
@@ -18,6 +18,7 @@ from mmrl.errors import BadInput
 from mmrl.make import make
 from mmrl.rollout import Scheduler
 from mmrl.run_sync import run_sync
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl.turn_cap import largest
 from mmrl_agents.batch import Segment

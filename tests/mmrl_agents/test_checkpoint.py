@@ -5,8 +5,8 @@ import pytest
 import torch
 from learner_tools import llama, ragged
 
-from mmrl.config import LoraArgs, TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.learner import Learner

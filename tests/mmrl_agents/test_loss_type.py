@@ -4,8 +4,8 @@ import pytest
 import torch
 from learner_tools import llama, ragged
 
-from mmrl.config import TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import LOSSES, REGISTRY, Loss, find_loss
 from mmrl_agents.normaliser import NORMALISERS, constant, per_token, per_trajectory

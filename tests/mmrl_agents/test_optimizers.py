@@ -10,8 +10,8 @@ import pytest
 import torch
 from learner_tools import llama, ragged, run_config
 
-from mmrl.config import GaloreArgs, LoraArgs, TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import GaloreArgs, LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.galore import GaloreAdamW
