@@ -154,6 +154,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 """By ``train_type``: defaults of ``training_args`` that differ from those of :class:`TrainingArgs`."""
 
 
+def default_of(train_type: str, key: str) -> Any:
+    """What ``training_args.key`` is where a run of that ``train_type`` does not set it."""
+    return PRESETS.get(train_type, {}).get(key, TrainingArgs.model_fields[key].default)
+
+
 class Config(Section):
     """One run."""
 

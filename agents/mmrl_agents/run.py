@@ -34,7 +34,9 @@ from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.optimizers import check_optimizer
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
+from mmrl_agents.same_run import check_same_config, check_same_model
 from mmrl_agents.sharing import Sharing
+from mmrl_agents.unread import check_unread, refuse_unread
 from mmrl_agents.vision import Vision
 
 STEP_FILE = "mmrl_step.json"
@@ -69,13 +71,14 @@ class Run:
 
 
 def check_names(loaded: LoadedConfig) -> None:
-    """Check the learner's own names: loss, advantage, model.
+    """Check the learner's own names (loss, advantage, model), and that what is set is read.
 
     Raises:
         BadInput: naming the key, its place and the nearest right name.
     """
     args = loaded.config.training_args
     find_loss(args.loss_type, args.normaliser, loaded.where("training_args", "loss_type"))
+    check_unread(loaded)
     check_credit(loaded)
     check_optimizer(loaded)
     files = find_model(loaded.config.model_id, loaded.where("model_id"))
@@ -95,11 +98,7 @@ def check_credit(loaded: LoadedConfig) -> None:
     if method.groups and args.num_generations < 2:
         raise BadInput(f"{loaded.where('training_args', 'num_generations')}: advantage '{args.advantage}' compares the "
                        "episodes of a task; num_generations must be 2 or more, not 1")  # fmt: skip
-    for key in dict.fromkeys(k for m in METHODS.values() for k in m.keys):
-        if key not in method.keys and getattr(args, key) != TrainingArgs.model_fields[key].default:
-            readers = ", ".join(name for name, m in METHODS.items() if key in m.keys)
-            raise BadInput(f"{loaded.where('training_args', key)}: advantage '{args.advantage}' does not read '{key}'; "
-                           f"leave it out, or take one that does: {readers}")  # fmt: skip
+    refuse_unread(loaded, "advantage", args.advantage, method.keys, {name: m.keys for name, m in METHODS.items()})
     check_kl(loaded)
 
 
@@ -131,8 +130,8 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     config, out = loaded.config, loaded.output_dir
     text = dump_config(config)
     if resume and (out / "config.yaml").is_file():
+        check_same_config(loaded)
         store = RunStore.open(out)
-        _same_config(store, text, loaded)
     else:
         if resume:
             reporter.say(f"nothing to resume in {out}; starting anew")
@@ -140,6 +139,9 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     torch.manual_seed(config.training_args.seed)
     files = find_model(config.model_id, loaded.where("model_id"))
     processing = load_processing(files)
+    done = store.checkpoints()
+    if done:
+        check_same_model(done[-1][1], files)
     model, reference = build_model(files, config.training_args, refers)
     budget = config.rollout.max_new_tokens * (largest(config.rollout.max_turns) or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
@@ -152,7 +154,6 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
     run = Run(loaded, store, model, processing, learner, reporter, start)
-    done = store.checkpoints()
     if done:
         step, folder = done[-1]
         checkpoint.restore(folder, model, learner)
@@ -233,15 +234,6 @@ def outside_decoder(model: Any) -> str | None:
     if not name or all(model.get_submodule(n) is head for n in others):
         return None
     return rf"(?!{re.escape(name)}\.).*"
-
-
-def _same_config(store: RunStore, text: str, loaded: LoadedConfig) -> None:
-    """Refuse to resume under another configuration, naming the first difference."""
-    before = (store.root / "config.yaml").read_text().splitlines()
-    for old, new in zip(before, text.splitlines(), strict=False):
-        if old != new and not old.strip().startswith("output_dir"):
-            raise BadInput(f"{store.root} was started with '{old.strip()}', not '{new.strip()}'; resume with the same "
-                           "config and overrides, or choose another training_args.output_dir")  # fmt: skip
 
 
 def save_checkpoint(run: Run) -> None:

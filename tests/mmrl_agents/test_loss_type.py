@@ -33,9 +33,9 @@ def test_losses_by_name() -> None:
         "dapo": Loss(clip, per_token, token_ratio),
         "dr_grpo": Loss(clip, constant, token_ratio),
         "gspo": Loss(gspo, per_trajectory, row_ratio),
-        "cispo": Loss(cispo, per_token, token_ratio),
-        "sapo": Loss(sapo, per_trajectory, token_ratio),
-        "reinforce": Loss(reinforce, constant, token_ratio),
+        "cispo": Loss(cispo, per_token, token_ratio, ("epsilon_high",)),
+        "sapo": Loss(sapo, per_trajectory, token_ratio, ()),
+        "reinforce": Loss(reinforce, constant, token_ratio, ()),
     }
     assert by_hand == LOSSES
     assert find_loss("cispo") is LOSSES["cispo"]
