@@ -84,9 +84,10 @@ class TrainingArgs(Section):
     """AdamW's epsilon."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
-    optim: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "galore_adamw"] = "adamw"
-    """``adamw``; ``adamw_8bit`` (its state in 8 bits, by bitsandbytes); ``paged_adamw_8bit`` (and in the host's memory
-    where a GPU's runs out); ``galore_adamw`` (its state in a subspace).  See [memory.md](memory.md)."""
+    optim: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "galore_adamw"] = "adamw"
+    """``adamw``; ``adamw_8bit`` (its state in 8 bits, by bitsandbytes); ``paged_adamw`` and ``paged_adamw_8bit`` (their
+    state moves to the host's memory where a GPU's runs out); ``galore_adamw`` (its state in a subspace).  See
+    [memory.md](memory.md)."""
     galore: GaloreArgs | None = None
     """For ``optim: galore_adamw``; None: as its paper has it."""
     loss_type: str = "grpo"
@@ -157,6 +158,9 @@ class TrainingArgs(Section):
     """Weights and products in bfloat16 (optimiser state too); False: float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    torch_compile: bool = False
+    """Compile the forward and backward pass of updates, which takes time in the first ones.  See
+    [speed.md](speed.md)."""
     prefix_sharing: bool = True
     """Compute what rows begin with in common once; left to the plain path where the model cannot (the run says so)."""
     max_tokens_per_micro_batch: PositiveInt = 16_384

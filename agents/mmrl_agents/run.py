@@ -28,6 +28,7 @@ from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, language_parameters
+from mmrl_agents.forward import check_compiler
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
@@ -85,6 +86,7 @@ def check_names(loaded: LoadedConfig) -> None:
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
                        "set training_args.lora to go on training it")  # fmt: skip
+    check_compiler(loaded)  # last, since it compiles
 
 
 def check_credit(loaded: LoadedConfig) -> None:

@@ -86,7 +86,8 @@ def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
         per_device_train_batch_size=plan.batch_size,
         max_tokens_per_micro_batch=min(MICRO_BATCH_TOKENS, own.max_tokens_per_micro_batch),
     )
-    learner = Learner(run.model, args, 1.0, plan.steps, vision=run.learner.vision, sharing=run.learner.sharing)
+    learner = Learner(run.model, args, 1.0, plan.steps, vision=run.learner.vision, sharing=run.learner.sharing,
+                      forward=run.learner.forward)  # fmt: skip
     run.reporter.begin("warm start: imitation steps", plan.steps)
     for step in range(1, plan.steps + 1):
         learner.imitate(pick(segments, step, plan.batch_size, own.seed))
