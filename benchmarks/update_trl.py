@@ -28,7 +28,7 @@ from results import append
 
 import mmrl
 import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wait
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.advantage import grpo
 from mmrl_agents.generate import Generator, Row
 from mmrl_agents.learner import Learner

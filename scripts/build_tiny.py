@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmrl.config import TrainingArgs
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.evaluate import evaluate
 from mmrl.rollout import Scheduler, run_sync
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
 from mmrl_agents.imitation import imitation_segments

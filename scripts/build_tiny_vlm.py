@@ -23,12 +23,12 @@ from build_tiny import FIRST_SEED, SPECIAL, make_tokenizer
 from shapes_talks import QUESTIONS_EACH, talks
 from tiny_eye import teach
 
-from mmrl.config import TrainingArgs
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.evaluate import evaluate
 from mmrl.make import make
 from mmrl.rollout import Scheduler, run_sync
 from mmrl.sample import Sample, Text, images_of
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.batch import Segment
 from mmrl_agents.image_tokens import ImageTokens

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md: every key of the YAML, from the docstrings in mmrl/config.py.
+"""Write docs/configuration.md: every key of the YAML, from the docstrings in mmrl/config.py and its sections.
 
 Comes in: the pydantic models.  Goes out: one table a section, with type, default and meaning.
 
@@ -21,19 +21,17 @@ from mmrl.config import (
     Config,
     EnvironmentConfig,
     EvalConfig,
-    GaloreArgs,
     LoggedConfig,
-    LoraArgs,
     RewardsConfig,
     RolloutConfig,
     Seeds,
     SftConfig,
-    TrainingArgs,
     WarmStart,
 )
 from mmrl.plugin_config import Gate, PluginConfig
 from mmrl.sampling_config import Curriculum, Replay
 from mmrl.schedule import ByMetric, Cosine, Linear, Steps
+from mmrl.training_args import GaloreArgs, LoraArgs, TrainingArgs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -59,7 +57,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "logged": LoggedConfig,
 }
 INTRO = """\
-<!-- Written by scripts/config_docs.py (`make docs`) from the docstrings in mmrl/config.py: change them, not this. -->
+<!-- Written by scripts/config_docs.py (`make docs`) from the docstrings in mmrl/config.py and its parts: edit them. -->
 
 # Configuration
 

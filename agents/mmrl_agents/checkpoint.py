@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmrl.errors import BadInput
 from mmrl_agents.learner import Learner
 from mmrl_agents.replay import Remembered
+
+SHOWN = 3
+"""Weights that are named where some do not fit."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +90,50 @@ def load_progress(folder: Path) -> Progress:
     return Progress(**raw)
 
 
+def refuse_misfits(folder: Path, saved: Mapping[str, Sequence[int] | str], here: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the model.
+
+    Args:
+        folder: where they lie.
+        saved: their sizes, by name; in words where only the name is known.
+        here: the model's.
+
+    Raises:
+        BadInput: naming the first that differ, with both sizes.
+    """
+    sizes = {n: str(list(here[n].shape)) if n in here else "none" for n in sorted({*here, *saved})}
+    apart = [f"{n}: was {was}, now {now}" for n, now in sizes.items() if (was := str(saved.get(n, "none"))) != now]
+    if apart:
+        more = f" and {len(apart) - SHOWN} more" if len(apart) > SHOWN else ""
+        raise BadInput(f"{folder}: the weights do not fit the model: {'; '.join(apart[:SHOWN])}{more}; they are of "
+                       "another model, adapter or version: start a new run in another training_args.output_dir")
+
+
 def restore(folder: Path, model: Any, learner: Learner) -> None:
-    """Load weights, optimiser, schedule and random state into a model and learner built for the same config."""
+    """Load weights, optimiser, schedule and random state into a model and learner built for the same config.
+
+    Raises:
+        BadInput: if the weights are not those of the model.
+    """
     from safetensors.torch import load_file
 
     adapter = folder / "adapter_model.safetensors"
     if adapter.is_file():
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        set_peft_model_state_dict(model, load_file(adapter))
+        found, here = load_file(adapter), get_peft_model_state_dict(model, save_embedding_layers=False)
+        refuse_misfits(folder, {n: list(t.shape) for n, t in found.items()}, here)
+        set_peft_model_state_dict(model, found)
     else:
         # By the library, which writes some models' weights under other names than they have in memory.
-        saved, info = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
-        if info["missing_keys"] or info["unexpected_keys"]:
-            raise BadInput(f"{folder}: the weights do not fit the model (missing {sorted(info['missing_keys'])}, "
-                           f"unexpected {sorted(info['unexpected_keys'])})")  # fmt: skip
-        model.load_state_dict(saved.state_dict())
+        saved, info = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True,
+                                                  ignore_mismatched_sizes=True)  # fmt: skip
+        found = saved.state_dict()
+        # What the folder's file lacked, or has in another size, was made anew; here it is what the file holds.
+        sizes = {n: list(t.shape) for n, t in found.items() if n not in info["missing_keys"]}
+        sizes |= {n: list(size) for n, size, _ in info["mismatched_keys"]}
+        refuse_misfits(folder, {**sizes, **dict.fromkeys(info["unexpected_keys"], "some")}, model.state_dict())
+        model.load_state_dict(found)
     state = torch.load(folder / "learner.pt", weights_only=True, map_location="cpu")
     learner.load_state_dict(state)
     torch.set_rng_state(state["rng"])

@@ -68,3 +68,8 @@ def none(log_w: Tokens, mask: Mask, bounds: Bounds) -> Tokens:
 
 CORRECTIONS: dict[str, Correction] = {"token": token, "icepop": icepop, "geometric": geometric, "none": none}
 """By ``training_args.importance_correction``."""
+KEYS: dict[str, tuple[str, ...]] = {
+    "token": ("importance_cap",), "icepop": ("importance_range",), "geometric": ("importance_cap", "importance_range"),
+    "none": (),
+}  # fmt: skip
+"""The ``training_args`` that each reads."""

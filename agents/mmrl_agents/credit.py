@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mmrl.config import Config, TrainingArgs
+from mmrl.config import Config
 from mmrl.errors import BadInput
 from mmrl.registry import Registry
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.advantage import (
     ESTIMATORS,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import (
     Finer,
@@ -30,6 +30,7 @@ from mmrl_agents.batch import (
 from mmrl_agents.correction import CORRECTIONS, Bounds
 from mmrl_agents.critic import Critic, ValueRows, ValueTargets, value_loss, value_metrics
 from mmrl_agents.foresight import NOTHING, Foreseen, foresight
+from mmrl_agents.forward import Forward
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss, weighted_log_ratio
 from mmrl_agents.loss_type import find_loss
@@ -66,18 +67,20 @@ class Learner:
         vision: how the model sees, if it does; shared with the sampler, so that a frozen tower runs once a step.
         critic: for advantages that ask one; it learns beside the policy, at its own rate.
         sharing: whether segments share what they begin with; None decides by ``args`` and tells nobody.
+        forward: how the model and its reference are run; None is by ``args``.
     """
 
     def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
                  reference: Reference | None = None, budget: int = 256, vision: Vision | None = None,
-                 critic: Critic | None = None, sharing: Sharing | None = None) -> None:
+                 critic: Critic | None = None, sharing: Sharing | None = None, forward: Forward | None = None) -> None:
         self.model = model
         self.args = args
         self.reference = reference
         self.budget = budget
         self.vision = vision
         self._reference_scorer: Scorer | None = None
-        self.scorer = Scorer(model, temperature, vision)
+        self.forward = forward or Forward(args.torch_compile)
+        self.scorer = Scorer(model, temperature, vision, self.forward)
         self.sharing = sharing or Sharing(args.prefix_sharing)
         self.limits = Limits(args.per_device_train_batch_size, args.max_tokens_per_micro_batch)
         self.temperature = temperature
@@ -189,7 +192,7 @@ class Learner:
                 vision = self.vision
                 if vision is not None and (model is not self.model or vision.trains):
                     vision = Vision(model, vision.tokens)
-                self._reference_scorer = Scorer(model, self.temperature, vision)
+                self._reference_scorer = Scorer(model, self.temperature, vision, self.forward)
             return self._reference_scorer(batch.ids, batch.mask, batch.images, batch.packs)[0]
 
     def _pass(self, batch: MicroBatch, learn_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -18,6 +18,7 @@ from mmrl.image import Image
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, head_reads_decoder
 from mmrl_agents.feed import Feed
+from mmrl_agents.forward import AS_WRITTEN, Forward
 from mmrl_agents.head import log_probabilities
 from mmrl_agents.layout import Layout, lay_out
 from mmrl_agents.packing import decoder_inputs, rows_to_read
@@ -32,12 +33,15 @@ class Scorer:
         model: a causal language model, with or without a PEFT adapter.
         temperature: the sampler's; log-probabilities are those of ``softmax(logits / temperature)``.
         vision: how the model sees, if it does; ids that it bans have no probability.
+        forward: how the model is run.
     """
 
-    def __init__(self, model: Any, temperature: float, vision: Vision | None = None) -> None:
+    def __init__(self, model: Any, temperature: float, vision: Vision | None = None,
+                 forward: Forward = AS_WRITTEN) -> None:
         self.model = model
         self.temperature = temperature
         self.feed = Feed(vision)
+        self.forward = forward
         self._split: bool | None = None
 
     def __call__(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
@@ -110,8 +114,8 @@ class Scorer:
         base = base_of(self.model)
         inputs = decoder_inputs(layout, self.feed, base.dtype)
         if self._reads_decoder(layout.ids):
-            return base.get_decoder()(**inputs, use_cache=False).last_hidden_state
-        return self.model(**inputs, use_cache=False).logits
+            return self.forward.of(base.get_decoder())(**inputs, use_cache=False).last_hidden_state
+        return self.forward.of(self.model)(**inputs, use_cache=False).logits
 
     def _reads_decoder(self, ids: Int[Tensor, "packs slots"]) -> bool:
         if self._split is None:  # Vision's own check includes this one

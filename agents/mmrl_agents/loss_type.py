@@ -15,6 +15,9 @@ from mmrl_agents.normaliser import NORMALISERS, Normaliser, constant, per_token,
 from mmrl_agents.own_function import own_function
 from mmrl_agents.surrogate import SURROGATES, Clip, Ratio, Surrogate, row_ratio, token_ratio
 
+CLIP = ("epsilon", "epsilon_high", "dual_clip")
+"""What becomes a surrogate's :class:`Clip`."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -24,11 +27,13 @@ class Loss:
         surrogate: what each token adds.
         normaliser: what a token weighs.
         ratio: what is kept near 1: of tokens, or of rows.
+        keys: the ``training_args`` that it reads, of those that only some losses read.
     """
 
     surrogate: Surrogate
     normaliser: Normaliser = per_trajectory
     ratio: Ratio = token_ratio
+    keys: tuple[str, ...] = CLIP
 
 
 LOSSES: dict[str, Loss] = {
@@ -36,9 +41,9 @@ LOSSES: dict[str, Loss] = {
     "dapo": Loss(SURROGATES["clip"], per_token),
     "dr_grpo": Loss(SURROGATES["clip"], constant),
     "gspo": Loss(SURROGATES["gspo"], per_trajectory, row_ratio),
-    "cispo": Loss(SURROGATES["cispo"], per_token),
-    "sapo": Loss(SURROGATES["sapo"], per_trajectory),
-    "reinforce": Loss(SURROGATES["reinforce"], constant),
+    "cispo": Loss(SURROGATES["cispo"], per_token, keys=("epsilon_high",)),
+    "sapo": Loss(SURROGATES["sapo"], per_trajectory, keys=()),
+    "reinforce": Loss(SURROGATES["reinforce"], constant, keys=()),
 }
 """By ``training_args.loss_type``.  REINFORCE's constant is the one normaliser that leaves the gradient that of the mean
 reward, up to a factor: any other weighs a trajectory by its length."""

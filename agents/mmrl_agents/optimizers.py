@@ -15,9 +15,9 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from mmrl.config import GaloreArgs, TrainingArgs
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
+from mmrl.training_args import GaloreArgs, TrainingArgs
 from mmrl_agents.decoder import base_of
 from mmrl_agents.galore import GaloreAdamW, Projection
 
@@ -50,6 +50,10 @@ def _adamw_8bit(model: Any, parameters: Sequence[Parameter], args: TrainingArgs)
 
 def _paged_adamw_8bit(model: Any, parameters: Sequence[Parameter], args: TrainingArgs) -> Optimizer:
     return _bitsandbytes("PagedAdamW8bit", parameters, args)
+
+
+def _paged_adamw(model: Any, parameters: Sequence[Parameter], args: TrainingArgs) -> Optimizer:
+    return _bitsandbytes("PagedAdamW32bit", parameters, args)
 
 
 def _bitsandbytes(name: str, parameters: Sequence[Parameter], args: TrainingArgs) -> Optimizer:
@@ -85,6 +89,7 @@ def projection_of(args: TrainingArgs) -> Projection:
 OPTIMIZERS: dict[str, Kind] = {
     "adamw": Kind(_adamw),
     "adamw_8bit": Kind(_adamw_8bit, "bitsandbytes"),
+    "paged_adamw": Kind(_paged_adamw, "bitsandbytes", gpu=True),
     "paged_adamw_8bit": Kind(_paged_adamw_8bit, "bitsandbytes", gpu=True),
     "galore_adamw": Kind(_galore_adamw),
 }
@@ -106,7 +111,7 @@ def check_optimizer(loaded: LoadedConfig) -> None:
     _needs_package(kind.package, f"{where}: optim '{args.optim}'")
     if kind.gpu and not torch.cuda.is_available():
         raise BadInput(f"{where}: optim '{args.optim}' moves its state between a GPU and the host, and there is no GPU "
-                       "here; take 'adamw_8bit'")  # fmt: skip
+                       f"here; take '{args.optim.removeprefix('paged_')}'")  # fmt: skip
     if args.galore is not None and args.optim != "galore_adamw":
         raise BadInput(f"{loaded.where('training_args', 'galore')}: optim '{args.optim}' does not read 'galore'; leave "
                        "it out, or set optim: galore_adamw")  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmrl.config import Config, LoraArgs, TrainingArgs
+from mmrl.config import Config
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput
 from mmrl.outage import Outage
@@ -20,6 +20,7 @@ from mmrl.report import Reporter
 from mmrl.run_state import newest
 from mmrl.store import RunStore
 from mmrl.table_rows import rows_said
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
 from mmrl_agents.alarms import Alarms
@@ -27,13 +28,16 @@ from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, language_parameters
+from mmrl_agents.forward import check_compiler
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.optimizers import check_optimizer
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
+from mmrl_agents.same_run import check_same_config, check_same_model
 from mmrl_agents.sharing import Sharing
+from mmrl_agents.unread import check_unread, refuse_unread
 from mmrl_agents.vision import Vision
 
 STEP_FILE = "mmrl_step.json"
@@ -68,19 +72,21 @@ class Run:
 
 
 def check_names(loaded: LoadedConfig) -> None:
-    """Check the learner's own names: loss, advantage, model.
+    """Check the learner's own names (loss, advantage, model), and that what is set is read.
 
     Raises:
         BadInput: naming the key, its place and the nearest right name.
     """
     args = loaded.config.training_args
     find_loss(args.loss_type, args.normaliser, loaded.where("training_args", "loss_type"))
+    check_unread(loaded)
     check_credit(loaded)
     check_optimizer(loaded)
     files = find_model(loaded.config.model_id, loaded.where("model_id"))
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
                        "set training_args.lora to go on training it")  # fmt: skip
+    check_compiler(loaded)  # last, since it compiles
 
 
 def check_credit(loaded: LoadedConfig) -> None:
@@ -94,11 +100,7 @@ def check_credit(loaded: LoadedConfig) -> None:
     if method.groups and args.num_generations < 2:
         raise BadInput(f"{loaded.where('training_args', 'num_generations')}: advantage '{args.advantage}' compares the "
                        "episodes of a task; num_generations must be 2 or more, not 1")  # fmt: skip
-    for key in dict.fromkeys(k for m in METHODS.values() for k in m.keys):
-        if key not in method.keys and getattr(args, key) != TrainingArgs.model_fields[key].default:
-            readers = ", ".join(name for name, m in METHODS.items() if key in m.keys)
-            raise BadInput(f"{loaded.where('training_args', key)}: advantage '{args.advantage}' does not read '{key}'; "
-                           f"leave it out, or take one that does: {readers}")  # fmt: skip
+    refuse_unread(loaded, "advantage", args.advantage, method.keys, {name: m.keys for name, m in METHODS.items()})
     check_kl(loaded)
 
 
@@ -130,8 +132,8 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     config, out = loaded.config, loaded.output_dir
     text = dump_config(config)
     if resume and (out / "config.yaml").is_file():
+        check_same_config(loaded)
         store = RunStore.open(out)
-        _same_config(store, text, loaded)
     else:
         if resume:
             reporter.say(f"nothing to resume in {out}; starting anew")
@@ -139,6 +141,9 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     torch.manual_seed(config.training_args.seed)
     files = find_model(config.model_id, loaded.where("model_id"))
     processing = load_processing(files)
+    done = store.checkpoints()
+    if done:
+        check_same_model(done[-1][1], files)
     model, reference = build_model(files, config.training_args, refers)
     budget = config.rollout.max_new_tokens * (largest(config.rollout.max_turns) or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
@@ -151,7 +156,6 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
     run = Run(loaded, store, model, processing, learner, reporter, start)
-    done = store.checkpoints()
     if done:
         step, folder = done[-1]
         checkpoint.restore(folder, model, learner)
@@ -232,15 +236,6 @@ def outside_decoder(model: Any) -> str | None:
     if not name or all(model.get_submodule(n) is head for n in others):
         return None
     return rf"(?!{re.escape(name)}\.).*"
-
-
-def _same_config(store: RunStore, text: str, loaded: LoadedConfig) -> None:
-    """Refuse to resume under another configuration, naming the first difference."""
-    before = (store.root / "config.yaml").read_text().splitlines()
-    for old, new in zip(before, text.splitlines(), strict=False):
-        if old != new and not old.strip().startswith("output_dir"):
-            raise BadInput(f"{store.root} was started with '{old.strip()}', not '{new.strip()}'; resume with the same "
-                           "config and overrides, or choose another training_args.output_dir")  # fmt: skip
 
 
 def save_checkpoint(run: Run) -> None:

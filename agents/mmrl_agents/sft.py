@@ -17,6 +17,7 @@ from mmrl.report import Reporter
 from mmrl.store import read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
+from mmrl_agents.check_context import check_context
 from mmrl_agents.check_images import check_images
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.imitation import imitation_segments
@@ -35,6 +36,7 @@ class Sft:
         """Check names and files; see :class:`mmrl.trainer.Trainer`."""
         check_names(loaded)
         check_images(loaded)
+        check_context(loaded)
         for key in ("warm_start", "curriculum", "replay"):
             if getattr(loaded.config, key) is not None:
                 raise BadInput(f"{loaded.where(key)}: {key} belongs to GRPO; SFT imitates what 'sft' names")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmrl.config import EPOCH_TASKS, Config, EnvironmentConfig
+from mmrl.config_load import LoadedConfig
 from mmrl.episode import EpisodeSpec
 from mmrl.errors import BadInput
 
@@ -30,6 +31,22 @@ class Plan:
     steps: int
 
 
+BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
+
+
+def check_batch(loaded: LoadedConfig) -> None:
+    """Check that a step's batch holds whole groups.
+
+    Raises:
+        BadInput: naming the keys, the places of those that are set, and the sizes.
+    """
+    try:
+        plan(loaded.config)
+    except BadInput as error:
+        given = [loaded.where("training_args", k) for k in BATCH if ("training_args", k) in loaded.lines]
+        raise BadInput(f"{' and '.join(given) or loaded.where('training_args')}: {error}") from None
+
+
 def plan(config: Config) -> Plan:
     """Work out the sizes of a GRPO run.
 
@@ -40,8 +57,9 @@ def plan(config: Config) -> Plan:
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
     if batch % args.num_generations:
         raise BadInput(
-            f"training_args: per_device_train_batch_size * gradient_accumulation_steps is {batch}, which must be a "
-            f"multiple of num_generations ({args.num_generations})"
+            f"training_args: per_device_train_batch_size ({args.per_device_train_batch_size}) * "
+            f"gradient_accumulation_steps ({args.gradient_accumulation_steps}) is {batch}, which must be a multiple of "
+            f"num_generations ({args.num_generations})"
         )
     groups = batch // args.num_generations
     if args.max_steps > 0:

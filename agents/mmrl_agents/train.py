@@ -27,6 +27,7 @@ from mmrl.run_sync import run_sync
 from mmrl.stopwatch import Stopwatch
 from mmrl.trajectory import Trajectory
 from mmrl.turn_cap import cap_at, cap_metrics
+from mmrl_agents.check_context import check_context, check_room
 from mmrl_agents.check_images import check_images
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import find_method, no_states
@@ -39,6 +40,7 @@ from mmrl_agents.metrics import cost_metrics, rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.replay import Library, best, check_replay, replay_metrics, replayed, worth_remembering
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
+from mmrl_agents.same_run import check_same_config
 from mmrl_agents.sampling import (
     RunRound,
     Sampled,
@@ -48,7 +50,7 @@ from mmrl_agents.sampling import (
     resampling_metrics,
     sample,
 )
-from mmrl_agents.tasks import Plan, plan
+from mmrl_agents.tasks import Plan, check_batch, plan
 from mmrl_agents.time_limit import finished, say_if_cut_short
 from mmrl_agents.warm_start import check_experts, warm_start
 
@@ -58,9 +60,11 @@ class Grpo:
 
     def check(self, loaded: LoadedConfig) -> None:
         """Check sizes, names and rewards; see :class:`mmrl.trainer.Trainer`."""
-        plan(loaded.config)
+        check_batch(loaded)
         check_names(loaded)
         check_images(loaded)
+        check_context(loaded)
+        check_room(loaded)
         check_experts(loaded)
         check_states(loaded)
         check_sampling(loaded)
@@ -72,6 +76,8 @@ class Grpo:
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         suite = check_config(loaded)[1]
+        if resume:
+            check_same_config(loaded)
         make_ready(loaded, suite, reporter)
         sizes = plan(loaded.config)
         run = open_run(loaded, resume, reporter, sizes.steps * loaded.config.training_args.num_iterations)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from mmrl.config import EnvironmentConfig, TrainingArgs, WarmStart
+from mmrl.config import EnvironmentConfig, WarmStart
 from mmrl.config_load import LoadedConfig
 from mmrl.env import NoExpert
 from mmrl.episode import EpisodeLimits, EpisodeSpec
@@ -18,6 +18,7 @@ from mmrl.errors import BadInput
 from mmrl.make import make
 from mmrl.rollout import Scheduler
 from mmrl.run_sync import run_sync
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl.turn_cap import largest
 from mmrl_agents.batch import Segment
@@ -85,7 +86,8 @@ def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
         per_device_train_batch_size=plan.batch_size,
         max_tokens_per_micro_batch=min(MICRO_BATCH_TOKENS, own.max_tokens_per_micro_batch),
     )
-    learner = Learner(run.model, args, 1.0, plan.steps, vision=run.learner.vision, sharing=run.learner.sharing)
+    learner = Learner(run.model, args, 1.0, plan.steps, vision=run.learner.vision, sharing=run.learner.sharing,
+                      forward=run.learner.forward)  # fmt: skip
     run.reporter.begin("warm start: imitation steps", plan.steps)
     for step in range(1, plan.steps + 1):
         learner.imitate(pick(segments, step, plan.batch_size, own.seed))

@@ -22,10 +22,12 @@ from mmrl.reward import RewardSuite
 from mmrl.store import read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents.advantage import ESTIMATORS, BatchEstimator, in_groups
+from mmrl_agents.check_context import check_context
 from mmrl_agents.check_images import check_images
 from mmrl_agents.failures import warn_of_failures
 from mmrl_agents.preferences import read_preferences
 from mmrl_agents.run import check_names
+from mmrl_agents.same_run import check_same_config
 from mmrl_agents.sft import learn_offline
 
 PAIRS = ".jsonl"
@@ -43,11 +45,14 @@ class WeightedLogRatio:
         """Check names and files; see :class:`mmrl.trainer.Trainer`."""
         check_names(loaded)
         check_images(loaded)
+        check_context(loaded)
         check_logged(loaded)
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         suite = check_config(loaded)[1]
+        if resume:
+            check_same_config(loaded)
         make_ready(loaded, suite, reporter)
         trajectories = scored(load_logged(loaded.config), suite)
         warn_of_failures(reporter, trajectories)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from mmrl.config import TRAIN_SEEDS_START, Config, EvalConfig, TrainingArgs
+from mmrl.config import TRAIN_SEEDS_START, Config, EvalConfig
 from mmrl.config_load import dump_config, load_config
 
 SMALL = {"train_type": "GRPO", "model_id": "m", "environments": [{"id": "text/arithmetic"}]}
@@ -25,14 +25,6 @@ def test_every_section_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        (TrainingArgs, "learning_rate", 0.0),
-        (TrainingArgs, "num_generations", 0),
-        (TrainingArgs, "dual_clip", 1.0),
-        (TrainingArgs, "importance_range", (2.0, 5.0)),
-        (TrainingArgs, "importance_correction", "tokne"),
-        (TrainingArgs, "entropy_coef", -0.1),
-        (TrainingArgs, "kl_coef", -0.1),
-        (TrainingArgs, "lr_scheduler_type", "linaer"),
         (EvalConfig, "temperature", -1.0),
         (EvalConfig, "every", 0),
     ],

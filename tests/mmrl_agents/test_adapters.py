@@ -10,7 +10,7 @@ import pytest
 import torch
 from learner_tools import ragged
 
-from mmrl.config import LoraArgs, TrainingArgs
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.learner import Learner

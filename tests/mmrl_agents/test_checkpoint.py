@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 from learner_tools import llama, ragged
+from tiny_model import save_tiny_model
 
-from mmrl.config import LoraArgs, TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.learner import Learner
@@ -72,8 +73,37 @@ def test_weights_that_do_not_fit_are_bad_input(tiny: Path, tmp_path: Path) -> No
     small = llama(num_hidden_layers=1, num_key_value_heads=4, vocab_size=262, dtype=torch.float32)
     small.save_pretrained(tmp_path / "small")
     shutil.copy(tmp_path / "small" / "model.safetensors", tmp_path / "c")
-    with pytest.raises(BadInput, match="the weights do not fit the model"):
+    with pytest.raises(BadInput) as error:
         checkpoint.restore(tmp_path / "c", model, learner)
+    assert str(error.value) == (
+        f"{tmp_path / 'c'}: the weights do not fit the model: model.layers.1.input_layernorm.weight: was none, now "
+        "[32]; model.layers.1.mlp.down_proj.weight: was none, now [32, 64]; model.layers.1.mlp.gate_proj.weight: was "
+        "none, now [64, 32] and 6 more; they are of another model, adapter or version: start a new run in another "
+        "training_args.output_dir"
+    )
+
+
+@pytest.mark.parametrize(("lora", "file", "first"), [
+    (False, "model.safetensors",
+     "model.embed_tokens.weight: was [262, 64], now [262, 32]; model.layers.0.input_layernorm.weight: was [64], now "
+     "[32]; model.layers.0.mlp.down_proj.weight: was [64, 128], now [32, 64] and 17 more"),
+    (True, "adapter_model.safetensors",
+     "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight: was [2, 128], now [2, 64]; "
+     "base_model.model.model.layers.0.mlp.down_proj.lora_B.weight: was [64, 2], now [32, 2]; "
+     "base_model.model.model.layers.0.mlp.gate_proj.lora_A.weight: was [2, 64], now [2, 32] and 25 more"),
+])  # fmt: skip
+def test_weights_of_another_size_are_bad_input(tiny: Path, tmp_path: Path, lora: bool, file: str, first: str) -> None:
+    model, learner = build(tiny, lora)
+    processing = load_processing(find_model(str(tiny)))
+    checkpoint.save(tmp_path / "c", model, processing, learner, PROGRESS)
+    other, _ = build(save_tiny_model(tmp_path / "wide", hidden_size=64), lora)
+    checkpoint.save_policy(tmp_path / "o", other, processing)
+    shutil.copy(tmp_path / "o" / file, tmp_path / "c" / file)
+    before = [t.clone() for t in state(learner)]
+    with pytest.raises(BadInput) as error:
+        checkpoint.restore(tmp_path / "c", model, learner)
+    assert f"{tmp_path / 'c'}: the weights do not fit the model: {first}; they are" in str(error.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, state(learner), strict=True))
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -12,9 +12,9 @@ import torch
 from learner_tools import ragged, run_config
 from tiny_model import save_tiny_model
 
-from mmrl.config import LoraArgs, TrainingArgs
 from mmrl.report import Quiet
 from mmrl.store import RunStore
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.learner import Learner

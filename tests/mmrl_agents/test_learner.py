@@ -9,7 +9,7 @@ from learner_tools import llama, lora, ragged, trajectory, turn
 from tiny_model import save_tiny_model
 from torch import Tensor
 
-from mmrl.config import LoraArgs, TrainingArgs
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import MicroBatch, collate, segments_of, token_counts
 from mmrl_agents.correction import CORRECTIONS

@@ -9,7 +9,7 @@ import torch
 from learner_tools import llama, lora, ragged
 from torch import Tensor
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import segments_of, token_counts
 from mmrl_agents.critic import Critic

@@ -4,8 +4,8 @@ import pytest
 import torch
 from learner_tools import llama, ragged
 
-from mmrl.config import TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import LOSSES, REGISTRY, Loss, find_loss
 from mmrl_agents.normaliser import NORMALISERS, constant, per_token, per_trajectory
@@ -33,9 +33,9 @@ def test_losses_by_name() -> None:
         "dapo": Loss(clip, per_token, token_ratio),
         "dr_grpo": Loss(clip, constant, token_ratio),
         "gspo": Loss(gspo, per_trajectory, row_ratio),
-        "cispo": Loss(cispo, per_token, token_ratio),
-        "sapo": Loss(sapo, per_trajectory, token_ratio),
-        "reinforce": Loss(reinforce, constant, token_ratio),
+        "cispo": Loss(cispo, per_token, token_ratio, ("epsilon_high",)),
+        "sapo": Loss(sapo, per_trajectory, token_ratio, ()),
+        "reinforce": Loss(reinforce, constant, token_ratio, ()),
     }
     assert by_hand == LOSSES
     assert find_loss("cispo") is LOSSES["cispo"]

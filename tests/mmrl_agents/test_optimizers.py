@@ -10,8 +10,8 @@ import pytest
 import torch
 from learner_tools import llama, ragged, run_config
 
-from mmrl.config import GaloreArgs, LoraArgs, TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import GaloreArgs, LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.galore import GaloreAdamW
@@ -166,6 +166,8 @@ def test_every_optimiser_makes_what_was_rewarded_likelier(tmp_path: Path, optim:
         ({"optim": "paged_adamw_8bit"}, "optim",
          "optim 'paged_adamw_8bit' moves its state between a GPU and the host, and there is no GPU here; take "
          "'adamw_8bit'"),
+        ({"optim": "paged_adamw"}, "optim",
+         "optim 'paged_adamw' moves its state between a GPU and the host, and there is no GPU here; take 'adamw'"),
         ({"galore": {"rank": 4}}, "galore",
          "optim 'adamw' does not read 'galore'; leave it out, or set optim: galore_adamw"),
         ({"optim": "galore_adamw", "lora": {"r": 2}}, "optim",

@@ -135,7 +135,7 @@ def scored(policy: HFPolicy, said: Completion) -> list[float]:
 @pytest.mark.parametrize("says", [True, False])
 def test_after_an_update_the_sampler_speaks_with_the_new_weights(tiny: Path, says: bool) -> None:
     """A second turn uses what was kept from the first; kept from old weights it would be stale."""
-    from mmrl.config import TrainingArgs
+    from mmrl.training_args import TrainingArgs
     from mmrl.trajectory import Turn
 
     policy = mmrl.load_policy(str(tiny), max_new_tokens=6)

@@ -8,11 +8,12 @@ from learner_tools import StopAfter, llama, repeatable, run_config, trajectory, 
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmrl.config import Config, TrainingArgs
+from mmrl.config import Config
 from mmrl.config_load import LoadedConfig, load_config
 from mmrl.errors import BadInput
 from mmrl.report import Quiet
 from mmrl.store import RunStore
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.credit import credit
 from mmrl_agents.critic import Critic
 from mmrl_agents.learner import Learner

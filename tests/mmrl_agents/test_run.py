@@ -43,6 +43,7 @@ def test_a_best_of_steps_that_will_be_made_again_goes(tmp_path: Path, stands_at:
         ({"advantage": "gae_turn", "token_discount": 0.9}, "advantage 'gae_turn' does not read 'token_discount'"),
         ({"kl_in": "reward"}, "kl_in 'reward' takes kl_coef times KL off the reward, and kl_coef is 0; set "
                               "training_args.kl_coef, or leave kl_in out"),
+        ({"loss_type": "sapo", "epsilon": 0.1}, "loss_type 'sapo' does not read 'epsilon'; leave it out, or take one"),
         ({"loss_type": "nowhere.py:f"}, "loss_type 'nowhere.py:f': no file nowhere.py"),
         ({"advantage": "nowhere.py:f"}, "advantage 'nowhere.py:f': no file nowhere.py"),
         ({"advantage": "reinforcepp"}, "unknown advantage 'reinforcepp'; did you mean 'reinforce_pp'?"),

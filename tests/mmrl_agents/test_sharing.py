@@ -11,8 +11,8 @@ from tiny_vlm import KINDS, tiny_vlm
 from torch import Tensor
 from trees import TREES, answered, gradient_of, groups, numbers, precise, segment
 
-from mmrl.config import TrainingArgs
 from mmrl.report import Quiet
+from mmrl.training_args import TrainingArgs
 from mmrl_agents import head
 from mmrl_agents.batch import MicroBatch, Segment, collate, segments_of
 from mmrl_agents.image_tokens import ImageTokens

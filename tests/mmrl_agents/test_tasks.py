@@ -6,7 +6,7 @@ from learner_tools import run_config
 
 from mmrl.config import Config, EnvironmentConfig, Seeds
 from mmrl.errors import BadInput
-from mmrl_agents.tasks import Plan, plan, step_entries, step_specs, task_seed
+from mmrl_agents.tasks import BATCH, Plan, check_batch, plan, step_entries, step_specs, task_seed
 
 
 def config(environments: list[dict[str, Any]], **args: Any) -> Config:
@@ -96,3 +96,17 @@ def test_training_seeds_never_meet_the_held_out_ones(tmp_path: Path) -> None:
     first = min(s.seed for s in step_specs(c, plan(c), 1, (0,))[0])
     assert first > c.eval.seed + c.eval.episodes
     assert first > c.eval.final_seed + c.eval.final_episodes
+
+
+def test_a_batch_that_holds_no_whole_groups_is_named_with_its_lines(tmp_path: Path) -> None:
+    loaded = run_config(tmp_path, training_args={"num_generations": 3})
+    with pytest.raises(BadInput) as error:
+        check_batch(loaded)
+    path = tmp_path / "run.yaml"
+    lines = path.read_text().splitlines()
+    places = [f"{path}:{next(n for n, line in enumerate(lines, 1) if f'{key}:' in line)}" for key in BATCH]
+    assert str(error.value) == (
+        f"{' and '.join(places)}: training_args: per_device_train_batch_size (4) * gradient_accumulation_steps (2) is "
+        "8, which must be a multiple of num_generations (3)"
+    )
+    check_batch(run_config(tmp_path))

@@ -13,7 +13,7 @@ import torch
 from learner_tools import VOCAB, llama, trajectory, turn
 from torch import Tensor
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.batch import MicroBatch, collate, segments_of, token_counts
 from mmrl_agents.learner import terms_of
 from mmrl_agents.logprobs import Scorer

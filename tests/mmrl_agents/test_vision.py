@@ -10,13 +10,13 @@ from talk_tools import CONVERSATION, ONE, SYSTEM, TWO, WIDE, picture, said, user
 from tiny_vlm import KINDS, tiny_vlm
 
 from mmrl import Image, Message, Video
-from mmrl.config import TrainingArgs
 from mmrl.env import Env
 from mmrl.errors import BadInput
 from mmrl.image import Image as CoreImage
 from mmrl.policy import Request
 from mmrl.sample import Sample
 from mmrl.score import RewardRecord
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.batch import Segment, collate, segments_of
 from mmrl_agents.decoder import language_parameters
@@ -285,7 +285,7 @@ def test_a_group_shares_the_prompt_with_its_images() -> None:
 
 @ALL
 def test_lora_leaves_the_vision_tower_alone_unless_asked(kind: str) -> None:
-    from mmrl.config import LoraArgs
+    from mmrl.training_args import LoraArgs
     from mmrl_agents.models import ModelFiles
     from mmrl_agents.run import add_adapter
 
@@ -402,7 +402,7 @@ def test_a_reference_runs_a_frozen_tower_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def lora_on_language(model: Any) -> Any:
-    from mmrl.config import LoraArgs
+    from mmrl.training_args import LoraArgs
     from mmrl_agents.models import ModelFiles
     from mmrl_agents.run import add_adapter
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmrl.check_config import check_config
-from mmrl.config import TrainingArgs
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl.report import Quiet
 from mmrl.store import RunStore, read_trajectories
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.batch import Segment, segments_of
 from mmrl_agents.learner import Learner
 from mmrl_agents.logprobs import Scorer

@@ -1,0 +1,73 @@
+"""How the forward passes of an update run: compiled or as they are written.
+
+Comes in: a part of a model.  Goes out: the same function of the same weights, faster after a first pass that compiles.
+The model itself stays as it is: its sampler, its checkpoints and its adapters know nothing of this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+
+from mmrl.config_load import LoadedConfig
+from mmrl.errors import BadInput, one_line
+
+VARIANTS = 64
+"""Compiled versions of a part, at most: with and without a mask, a gradient, an adapter; one row or several."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """How to run a part of a model.
+
+    Attributes:
+        compiled: by ``torch.compile``, with sizes that may change, so that ragged micro-batches need no new version.
+    """
+
+    compiled: bool = False
+    _made: dict[int, Any] = field(default_factory=dict[int, Any], compare=False, repr=False)
+
+    def of(self, part: Any) -> Any:
+        """``part``, or what calls its compiled version; the same each time."""
+        if not self.compiled:
+            return part
+        if id(part) not in self._made:
+            self._made[id(part)] = torch.compile(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
+        return self._made[id(part)]
+
+
+
+AS_WRITTEN = Forward()
+
+
+def check_compiler(loaded: LoadedConfig) -> None:
+    """Check that ``torch.compile`` works here, where it is asked for, before a model loads.
+
+    Raises:
+        BadInput: naming the key, its place and what is missing.
+    """
+    if not loaded.config.training_args.torch_compile:
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if problem := compiler_problem(device):
+        where = loaded.where("training_args", "torch_compile")
+        raise BadInput(f"{where}: torch_compile needs a compiler, and none works here for {device} ({problem}); "
+                       "install one (on Debian and Ubuntu: apt install g++), or leave torch_compile out")  # fmt: skip
+
+
+@cache
+def compiler_problem(device: str) -> str:
+    """What goes wrong when a small function is compiled and run; empty if nothing does."""
+    compiled = torch.compile(_probe, dynamic=True, options={"force_disable_caches": True})
+    try:
+        compiled(torch.ones(3, device=device))
+    except Exception as error:  # whatever the compiler's parts raise
+        return one_line(error)
+    return ""
+
+
+def _probe(x: torch.Tensor) -> torch.Tensor:
+    return torch.sin(x) + x
