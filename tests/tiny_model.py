@@ -11,13 +11,14 @@ TEMPLATE = (
 SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 
 
-def save_tiny_model(folder: Path, seed: int = 0, hidden_size: int = 32) -> Path:
+def save_tiny_model(folder: Path, seed: int = 0, hidden_size: int = 32, layers: int = 2) -> Path:
     """Write a freshly drawn model and its tokenizer to ``folder``, in Hugging Face's format.
 
     Args:
         folder: made if it does not exist.
         seed: of the weights.
         hidden_size: a multiple of 4.
+        layers: how many.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -31,7 +32,7 @@ def save_tiny_model(folder: Path, seed: int = 0, hidden_size: int = 32) -> Path:
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL[2:]})
     tokenizer.chat_template = TEMPLATE
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=2 * hidden_size, num_hidden_layers=2,
+        vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=2 * hidden_size, num_hidden_layers=layers,
         num_attention_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -66,10 +65,40 @@ def save_policy(folder: Path, model: Any, processing: Any) -> None:
 def save(folder: Path, model: Any, processing: Any, learner: Learner, progress: Progress) -> None:
     """Write a whole checkpoint into ``folder``."""
     save_policy(folder, model, processing)
-    state = io.BytesIO()  # written by Python, so that a full disk is an OSError
-    torch.save({**learner.state_dict(), "rng": torch.get_rng_state()}, state)
-    (folder / "learner.pt").write_bytes(state.getvalue())
+    write_state(folder / "learner.pt", {**learner.state_dict(), "rng": torch.get_rng_state()})
     (folder / "progress.json").write_text(json.dumps(asdict(progress)))
+
+
+class _Sink:
+    """A file for torch to write to, which remembers why it refused: torch ends with an error of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.refused: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state tensor by tensor: no second copy of it is made in memory.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    with path.open("wb") as file:
+        sink = _Sink(file)
+        try:
+            torch.save(state, sink)
+        except Exception as error:
+            raise sink.refused or error from None
 
 
 def load_progress(folder: Path) -> Progress:

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+BITS = 4 + 8 / 64 + 32 / (64 * 256)
+"""Bits of one weight: its own 4, an 8-bit scale for 64 of them, and a 32-bit scale for 256 scales."""
+
 
 def quantisation(dtype: str, device: str) -> dict[str, Any]:
     """Arguments of ``from_pretrained``: 4-bit NormalFloat, its scales quantised again, products in ``dtype``.

@@ -204,7 +204,7 @@ class Learner:
     def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> dict[str, float]:
         """One optimiser step over all micro-batches."""
         # Dropout stays off: log-probabilities of sampler, old policy and update must be of one function.
-        _eval_mode(self.model)
+        eval_mode(self.model)
         total, wrong, entropy, stats = 0.0, 0.0, 0.0, list[LossStats]()
         for p in prepared:
             b = p.batch
@@ -253,7 +253,7 @@ class Learner:
         here = [dataclasses.replace(s, trajectory=places[s.trajectory]) for s in segments]
         advantage = torch.tensor([worth[n] for n in places], dtype=torch.float64)
         weight = NORMALISERS[self.args.normaliser or "grpo"](token_counts(here, len(places)), self.budget)
-        _eval_mode(self.model)  # without dropout, as the reference
+        eval_mode(self.model)  # without dropout, as the reference
         total, ratios, worths = 0.0, list[Tensor](), list[Tensor]()
         for chunk, packs in self.sharing.passes(here, self.scorer, self.limits):
             b = self._collate(chunk, packs, advantage, weight, None)
@@ -319,7 +319,7 @@ def terms_of(args: TrainingArgs) -> LossTerms:
     )
 
 
-def _eval_mode(model: Any) -> None:
+def eval_mode(model: Any) -> None:
     """Evaluation mode, but for the switch by which checkpointed layers decide to recompute their activations."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 

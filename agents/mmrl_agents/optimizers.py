@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -21,6 +22,11 @@ from mmrl.training_args import GaloreArgs, TrainingArgs
 from mmrl_agents.decoder import base_of
 from mmrl_agents.galore import GaloreAdamW, Projection
 
+BLOCK = 256
+"""Values that share one scale in bitsandbytes' 8-bit states."""
+SMALL = 4096
+"""Weights with fewer values keep 32-bit states under bitsandbytes' 8-bit optimisers."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -28,11 +34,13 @@ class Kind:
 
     Attributes:
         make: from a model, its trained weights and the arguments.
+        state_bytes: memory of the state of one weight of the given ``projected``.
         package: what it needs beside torch, as it is imported.
         gpu: whether it has a meaning on a GPU alone.
     """
 
     make: Callable[[Any, Sequence[Parameter], TrainingArgs], Optimizer]
+    state_bytes: Callable[[Tensor, bool, TrainingArgs], int]
     package: str | None = None
     gpu: bool = False
 
@@ -86,18 +94,43 @@ def projection_of(args: TrainingArgs) -> Projection:
     return Projection(galore.rank, galore.refresh, galore.scale)
 
 
+def _two_moments(weight: Tensor, projected: bool, args: TrainingArgs) -> int:
+    return 2 * weight.nbytes
+
+
+def _two_bytes(weight: Tensor, projected: bool, args: TrainingArgs) -> int:
+    """Two moments of one byte a value and two scales a block; of 4 bytes a value where small."""
+    if weight.numel() < SMALL:
+        return 2 * 4 * weight.numel()
+    return 2 * weight.numel() + 2 * 4 * -(-weight.numel() // BLOCK)
+
+
+def _in_subspace(weight: Tensor, projected: bool, args: TrainingArgs) -> int:
+    """Two moments of r * max(m, n) values and a basis of min(m, n) * r where projected."""
+    projection = projection_of(args)
+    if not (projected and projection.holds(weight)):
+        return 2 * weight.nbytes
+    return projection.rank * (2 * max(weight.shape) + min(weight.shape)) * weight.element_size()
+
+
 OPTIMIZERS: dict[str, Kind] = {
-    "adamw": Kind(_adamw),
-    "adamw_8bit": Kind(_adamw_8bit, "bitsandbytes"),
-    "paged_adamw": Kind(_paged_adamw, "bitsandbytes", gpu=True),
-    "paged_adamw_8bit": Kind(_paged_adamw_8bit, "bitsandbytes", gpu=True),
-    "galore_adamw": Kind(_galore_adamw),
+    "adamw": Kind(_adamw, _two_moments),
+    "adamw_8bit": Kind(_adamw_8bit, _two_bytes, "bitsandbytes"),
+    "paged_adamw": Kind(_paged_adamw, _two_moments, "bitsandbytes", gpu=True),
+    "paged_adamw_8bit": Kind(_paged_adamw_8bit, _two_bytes, "bitsandbytes", gpu=True),
+    "galore_adamw": Kind(_galore_adamw, _in_subspace),
 }
 
 
 def make_optimizer(model: Any, parameters: Sequence[Parameter], args: TrainingArgs) -> Optimizer:
     """The optimiser that ``args.optim`` names, for ``parameters`` of ``model``."""
     return OPTIMIZERS[args.optim].make(model, parameters, args)
+
+
+def state_bytes(model: Any, parameters: Sequence[Parameter], args: TrainingArgs) -> int:
+    """Memory of the optimiser's state once it has taken a step, in bytes; step counters are left out."""
+    inner = layer_weights(model)
+    return sum(OPTIMIZERS[args.optim].state_bytes(p, id(p) in inner, args) for p in parameters)
 
 
 def check_optimizer(loaded: LoadedConfig) -> None:

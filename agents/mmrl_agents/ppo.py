@@ -8,6 +8,7 @@ from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl.report import Reporter
 from mmrl_agents.credit import METHODS, find_method
+from mmrl_agents.memory import MemoryPlanner
 from mmrl_agents.train import Grpo
 
 
@@ -25,6 +26,10 @@ class Ppo:
             raise BadInput(f"{where}: PPO learns with a critic, and advantage '{advantage}' asks none; take {critics}, "
                            "or train_type GRPO")  # fmt: skip
         Grpo().check(loaded)
+
+    def planner(self) -> MemoryPlanner:
+        """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
+        return Grpo().planner()
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""

@@ -178,7 +178,11 @@ def dtype_of(args: TrainingArgs) -> str:
 
 def build_model(files: ModelFiles, args: TrainingArgs, refers: bool = False) -> tuple[Any, Reference | None]:
     """Load the model to train, with its adapter, and the reference if the KL term, or the learner, needs one."""
-    model = load_model(files, dtype_of(args), trainable=True, four_bit=args.load_in_4bit)
+    return fit_out(load_model(files, dtype_of(args), trainable=True, four_bit=args.load_in_4bit), files, args, refers)
+
+
+def fit_out(model: Any, files: ModelFiles, args: TrainingArgs, refers: bool = False) -> tuple[Any, Reference | None]:
+    """Make a model ready to train as ``args`` say: what of it learns, its adapter, checkpointing, the reference."""
     if args.freeze_vision and args.lora is None and sees(files):  # under an adapter all base weights are frozen
         freeze_vision(model)
     needs_reference = refers or args.kl_coef > 0

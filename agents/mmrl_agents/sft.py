@@ -21,6 +21,7 @@ from mmrl_agents.check_context import check_context
 from mmrl_agents.check_images import check_images
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.imitation import imitation_segments
+from mmrl_agents.memory import MemoryPlanner, from_stored
 from mmrl_agents.models import find_model, load_generation, load_processing
 from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
@@ -47,6 +48,10 @@ class Sft:
             if not path.exists():
                 where = loaded.where("sft", "rollouts", i)
                 raise BadInput(f"{where}: no rollouts at {path}; make some with: mmrl collect")
+
+    def planner(self) -> MemoryPlanner:
+        """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
+        return MemoryPlanner(from_stored(load_imitated))
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""

@@ -36,6 +36,7 @@ from mmrl_agents.failures import say_what_failed
 from mmrl_agents.foresight import kl_metrics
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.lesson import lesson_of, with_replays
+from mmrl_agents.memory import MemoryPlanner, by_rehearsal
 from mmrl_agents.metrics import cost_metrics, rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.replay import Library, best, check_replay, replay_metrics, replayed, worth_remembering
@@ -72,6 +73,10 @@ class Grpo:
         check_replay(loaded)
         if not loaded.config.reward_plugins:
             raise BadInput(f"{loaded.path}: {loaded.config.train_type} needs at least one entry in reward_plugins")
+
+    def planner(self) -> MemoryPlanner:
+        """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
+        return MemoryPlanner(by_rehearsal)
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""

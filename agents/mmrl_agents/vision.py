@@ -36,6 +36,7 @@ class Vision:
     Args:
         model: an image-text-to-text model, with or without a PEFT adapter.
         tokens: its processor's image side.
+        probe: whether to compare; a model without weights has nothing to be compared.
 
     Attributes:
         grid: whether image tokens stand at places of a grid (three positions each) and not in a row.
@@ -44,7 +45,7 @@ class Vision:
         BadInput: if the model's own way from a picture to logits gives others than the way taken here.
     """
 
-    def __init__(self, model: Any, tokens: ImageTokens) -> None:
+    def __init__(self, model: Any, tokens: ImageTokens, probe: bool = True) -> None:
         self.tokens = tokens
         self._base = base_of(model)
         self._kind: str = self._base.config.model_type
@@ -52,7 +53,7 @@ class Vision:
         self._takes = frozenset(inspect.signature(self._base.get_image_features).parameters)
         self._known = Kept[Tensor](lambda t: t.nbytes, KEPT_BYTES)
         with torch.no_grad(), evaluating(model):
-            why = self._differs(model)
+            why = self._differs(model) if probe else ""
         if why:
             raise BadInput(f"model type '{self._kind}' reads images in a way that mmrl does not follow ({why}); LLaVA, "
                            "Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM are known to work")  # fmt: skip
@@ -86,7 +87,7 @@ class Vision:
         flat = [image for shown in images for image in shown]
         if not flat:
             return embedded
-        by_hash = self._features(flat)
+        by_hash = self.features(flat)
         features = torch.cat([by_hash[image.sha256] for image in flat]).to(embedded.dtype)
         return embedded.masked_scatter(places[..., None], features)
 
@@ -99,7 +100,7 @@ class Vision:
         kinds = (row == self.tokens.id).int()
         return self._base.model.get_rope_index(row, mm_token_type_ids=kinds, image_grid_thw=grids)[0][:, 0]
 
-    def _features(self, images: Sequence[Image]) -> dict[str, Tensor]:
+    def features(self, images: Sequence[Image]) -> dict[str, Tensor]:
         """Features of each image by its hash; shape (its features, hidden)."""
         learned = torch.is_grad_enabled() and self.trains
         found = {i.sha256: None if learned else self._known.get(i.sha256) for i in images}

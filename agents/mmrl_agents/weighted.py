@@ -25,6 +25,7 @@ from mmrl_agents.advantage import ESTIMATORS, BatchEstimator, in_groups
 from mmrl_agents.check_context import check_context
 from mmrl_agents.check_images import check_images
 from mmrl_agents.failures import warn_of_failures
+from mmrl_agents.memory import MemoryPlanner, from_stored
 from mmrl_agents.preferences import read_preferences
 from mmrl_agents.run import check_names
 from mmrl_agents.same_run import check_same_config
@@ -47,6 +48,10 @@ class WeightedLogRatio:
         check_images(loaded)
         check_context(loaded)
         check_logged(loaded)
+
+    def planner(self) -> MemoryPlanner:
+        """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
+        return MemoryPlanner(from_stored(load_logged), refers=True)
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""

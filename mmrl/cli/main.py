@@ -21,6 +21,7 @@ from mmrl.cli.collect import collect
 from mmrl.cli.eval import eval_
 from mmrl.cli.export import app as export_app
 from mmrl.cli.listing import list_
+from mmrl.cli.plan import plan
 from mmrl.cli.play import play
 from mmrl.cli.score import score
 from mmrl.cli.train import train
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
+app.command("plan")(plan)
 app.command("eval")(eval_)
 app.command("collect")(collect)
 app.command("play")(play)

@@ -1,4 +1,5 @@
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,20 @@ def test_a_saved_adapter_is_the_trained_one_alone(tiny: Path, tmp_path: Path, re
     names = {p.name for p in (tmp_path / "second").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
     assert "ref" not in names
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+def test_a_full_disk_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write_state(Path("/dev/full"), {"a": torch.zeros(1_000_000)})
+
+
+def test_a_state_is_written_without_a_second_copy_of_it(tmp_path: Path) -> None:
+    state = {str(n): torch.full((1000, 1000), float(n)) for n in range(8)}
+    tracemalloc.start()
+    checkpoint.write_state(tmp_path / "state.pt", state)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * state["0"].nbytes
+    read = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())

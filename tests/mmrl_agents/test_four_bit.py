@@ -17,13 +17,12 @@ from mmrl.store import RunStore
 from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.checkpoint import Progress
+from mmrl_agents.four_bit import BITS
 from mmrl_agents.learner import Learner
 from mmrl_agents.models import find_model, load_model, load_processing
 from mmrl_agents.run import build_model
 from mmrl_agents.train import Grpo
 
-BITS = 4 + 8 / 64 + 32 / (64 * 256)
-"""Of one weight: its own 4, an 8-bit scale for 64 of them, and a 32-bit scale for 256 scales."""
 ADVANTAGES = [1.0, -1.0, 0.5, -0.5]
 IDS = torch.tensor([[7, 8, 9, 10, 11]])
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib.util
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mmrl_agents.checkpoint import Progress
 from mmrl_agents.galore import GaloreAdamW
 from mmrl_agents.learner import Learner
 from mmrl_agents.models import find_model, load_processing
-from mmrl_agents.optimizers import OPTIMIZERS, check_optimizer, layer_weights, make_optimizer, projection_of
+from mmrl_agents.optimizers import OPTIMIZERS, check_optimizer, layer_weights, make_optimizer, state_bytes
 from mmrl_agents.run import build_model
 
 ADVANTAGES = [1.0, -1.0, 0.5, -0.5]
@@ -104,50 +103,23 @@ def test_a_restored_learner_goes_on_to_the_same_bits(tmp_path: Path, optim: str)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def two_moments(weight: torch.Tensor, inner: bool, args: TrainingArgs) -> int:
-    return 2 * weight.nbytes
-
-
-def two_bytes(weight: torch.Tensor, inner: bool, args: TrainingArgs) -> int:
-    """A byte a value and a 4-byte scale for 256 of them, twice; 4 bytes a value in weights of fewer than 4096."""
-    count = weight.numel()
-    return 2 * 4 * count if count < 4096 else 2 * count + 2 * 4 * -(-count // 256)
-
-
-def in_subspace(weight: torch.Tensor, inner: bool, args: TrainingArgs) -> int:
-    """Two moments of r * max(m, n) values and a basis of min(m, n) * r where projected."""
-    projection = projection_of(args)
-    if not (inner and projection.holds(weight)):
-        return 2 * weight.nbytes
-    return projection.rank * (2 * max(weight.shape) + min(weight.shape)) * weight.element_size()
-
-
-STATE: dict[str, Callable[[torch.Tensor, bool, TrainingArgs], int]] = {
-    "adamw": two_moments, "adamw_8bit": two_bytes, "galore_adamw": in_subspace,
-}  # fmt: skip
-"""Bytes of the state of one weight, by the optimisers' papers and bitsandbytes' layout."""
-
-
-def state_bytes(learner: Learner) -> int:
-    learner.update(ragged(4), ADVANTAGES)
-    return sum({t.untyped_storage().data_ptr(): t.nbytes for t in moments(learner) if t.dim() > 0}.values())
-
-
 @pytest.mark.parametrize("optim", HERE)
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_state_takes_the_memory_that_is_said(tmp_path: Path, optim: str, bf16: bool) -> None:
     args = arguments(optim, bf16=bf16)
     learner = built(wide(tmp_path), args)
-    inner = layer_weights(learner.model)
-    said = sum(STATE[optim](p, id(p) in inner, args) for p in learner.parameters)
+    learner.update(ragged(4), ADVANTAGES)
+    unique = {t.untyped_storage().data_ptr(): t.nbytes for t in moments(learner) if t.dim() > 0}
+    said = state_bytes(learner.model, learner.parameters, args)
     shared = 2 * 256 * 4 if "8bit" in optim else 0  # two tables of what the 8 bits stand for
-    assert state_bytes(learner) == said + shared
+    assert sum(unique.values()) == said + shared
 
 
 def test_the_states_of_the_others_are_smaller(tmp_path: Path) -> None:
-    folder = wide(tmp_path)
-    sizes = {n: state_bytes(built(folder, arguments(n))) for n in HERE}
-    assert sizes["adamw_8bit"] < 0.32 * sizes["adamw"]
+    learner = built(wide(tmp_path), arguments("adamw"))
+    sizes = {n: state_bytes(learner.model, learner.parameters, arguments(n)) for n in OPTIMIZERS}
+    assert sizes["adamw"] == 2 * sum(p.nbytes for p in learner.parameters)
+    assert sizes["adamw_8bit"] == sizes["paged_adamw_8bit"] < 0.32 * sizes["adamw"]
     assert sizes["galore_adamw"] < 0.4 * sizes["adamw"]
 
 

@@ -1,0 +1,167 @@
+"""What a run will take of memory, told from its configuration.
+
+Comes in: a configuration.  Goes out: a :class:`mmrl.memory_plan.MemoryPlan`.  The model is laid out without weights,
+the run's first step is rehearsed with random answers (or its stored rollouts are read), and the model's own code is
+traced over the largest passes of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mmrl.config import Config, TrainingArgs
+from mmrl.config_load import LoadedConfig
+from mmrl.memory_plan import MemoryPlan
+from mmrl.trajectory import Trajectory
+from mmrl_agents.batch import Segment, segments_of
+from mmrl_agents.blueprint import Sizes, blueprint, sizes_of
+from mmrl_agents.credit import find_method
+from mmrl_agents.feed import Feed
+from mmrl_agents.image_tokens import ImageTokens
+from mmrl_agents.imitation import imitation_segments
+from mmrl_agents.models import ModelFiles, find_model, load_generation, load_processing, text_context
+from mmrl_agents.passes import Passes, passes_of
+from mmrl_agents.peak_memory import in_use
+from mmrl_agents.policies.hf import end_ids
+from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
+from mmrl_agents.run import dtype_of
+from mmrl_agents.tasks import Plan, plan
+from mmrl_agents.trace import trace_sampling, trace_update
+from mmrl_agents.transcript import Transcript
+from mmrl_agents.vision import Vision
+
+HEAP = 0.4
+"""Memory between tensors, as a share of what comes and goes in an update, where they lie in the C library's heap.
+
+An allowance: glibc gives back no free memory that lies below memory in use.  Measured: 0.3 to 0.6 of it, and none with
+``MALLOC_MMAP_THRESHOLD_=131072``, with which every larger tensor is mapped and unmapped by itself, and slower."""
+PROBED = 8
+"""Tasks that are played to see how long an evaluation's episodes are, where a run samples in evaluations alone."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run does at most at once: the segments of a step, and what it samples; None: it never samples."""
+
+    segments: tuple[Segment, ...]
+    sampling: Sampling | None
+
+
+FindWork = Callable[[LoadedConfig, Transcript, int], Work]
+"""From a configuration, how text becomes tokens, and the tokens that the model holds."""
+
+
+def by_rehearsal(loaded: LoadedConfig, transcript: Transcript, context: int) -> Work:
+    """The work of a run that learns from its own episodes."""
+    played = rehearse(loaded.config, plan(loaded.config), transcript, context)
+    segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
+    return Work(tuple(segments), sampling_of(loaded.config, played))
+
+
+def from_stored(read: Callable[[Config], Sequence[Trajectory]]) -> FindWork:
+    """The work of a run that learns from stored rollouts: of their longest segments, as many as make a step."""
+
+    def find(loaded: LoadedConfig, transcript: Transcript, context: int) -> Work:
+        config, args = loaded.config, loaded.config.training_args
+        rows = [s for i, t in enumerate(read(config))
+                for s in imitation_segments(t, i, transcript, config.rollout.window)]  # fmt: skip
+        size = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        longest = sorted(rows, key=lambda s: -len(s.ids))[:size]
+        evaluated = max(config.eval.episodes, config.eval.final_episodes)
+        if not evaluated:
+            return Work(tuple(longest), None)
+        played = rehearse(config, Plan(min(PROBED, evaluated), 1, 1), transcript, context)
+        return Work(tuple(longest), sampling_of(config, played, evaluated_only=True))
+
+    return find
+
+
+class MemoryPlanner:
+    """Plans a run and its variants; see :class:`mmrl.memory_plan.Planner`.
+
+    Args:
+        find_work: what the run does.
+        refers: whether it keeps a reference policy whatever ``kl_coef``.
+    """
+
+    def __init__(self, find_work: FindWork, refers: bool = False) -> None:
+        self._find_work = find_work
+        self._refers = refers
+        self._known: list[tuple[Any, Work]] = []
+
+    def plan(self, loaded: LoadedConfig, gpu: bool = False) -> MemoryPlan:
+        """Plan a run's memory: on a GPU of any kind, or where it would run on this machine."""
+        config, args = loaded.config, loaded.config.training_args
+        files = find_model(config.model_id, loaded.where("model_id"))
+        processing = load_processing(files)
+        transcript = Transcript(processing, end_ids(load_generation(files), processing))
+        work = self._work(loaded, transcript, files)
+        model = blueprint(files, args)
+        feed = Feed(_vision(model, transcript.image_tokens))
+        critic = find_method(args.advantage).critic
+        refers = self._refers or args.kl_coef > 0
+        sizes = sizes_of(model, files, args, refers)
+        passes = passes_of(work.segments, model, args, feed)
+        sampled = None if work.sampling is None else trace_sampling(model, work.sampling, feed)
+        learned = trace_update(model, passes, args, Feed(_vision(model, transcript.image_tokens)), critic)
+        on_host = not gpu and not torch.cuda.is_available()
+        best = config.eval.episodes > 0 and config.eval.final_episodes > 0
+        return MemoryPlan(
+            weights=sizes.weights,
+            reference=sizes.reference,
+            optimizer=sizes.optimizer,
+            gradients=sizes.gradients,
+            activations=learned.peak - learned.gradients,
+            kept=learned.gradients,
+            heap=round(HEAP * learned.peak) if on_host else 0,
+            cache=sampled.cache if sampled else 0,
+            work=sampled.work if sampled else 0,
+            best=sizes.weights if best else 0,
+            base=in_use() if on_host else 0,
+            notes=_notes(args, sizes, passes, work.sampling),
+            tokens=passes.largest[0].tokens,
+            rows=work.sampling.rows if work.sampling else 0,
+            length=max(len(s.ids) for s in work.segments),
+        )
+
+    def _work(self, loaded: LoadedConfig, transcript: Transcript, files: ModelFiles) -> Work:
+        """The work, found once for all variants that do the same."""
+        c, args = loaded.config, loaded.config.training_args
+        key = (c.model_id, c.environments, c.rollout, c.eval, c.sft, c.logged, args.seed, args.num_generations,
+               args.per_device_train_batch_size, args.gradient_accumulation_steps)  # fmt: skip
+        for known, work in self._known:
+            if known == key:
+                return work
+        context = min(c.rollout.max_context or text_context(files), text_context(files))
+        work = self._find_work(loaded, transcript, context)
+        self._known.append((key, work))
+        return work
+
+
+def _vision(model: Any, tokens: ImageTokens | None) -> Vision | None:
+    return None if tokens is None else Vision(model, tokens, probe=False)
+
+
+def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling | None) -> dict[str, str]:
+    """What stands behind each figure, in words."""
+    kind = dtype_of(args) + (", linear layers in 4 bits" if args.load_in_4bit else "")
+    one = passes.largest[0]
+    lines = f"{one.packs} x {one.slots} tokens" + (" that share beginnings" if one.branches else "")
+    held = "" if sampling is None else f"{sampling.rows} answers at once, up to {sampling.length} tokens each"
+    read = "" if sampling is None else f"up to {sampling.fed_rows} x {sampling.fed_tokens} new tokens, and logits"
+    return {
+        "weights": f"{sizes.values / 1e6:.1f} million, {kind}",
+        "reference": "a frozen copy for KL" if sizes.reference else "",
+        "gradients": f"{sizes.learned / 1e6:.1f} million learn",
+        "optimizer": args.optim,
+        "activations": f"{passes.count} pass{'es' * (passes.count > 1)} a step, the largest {lines}, "
+                       f"{one.states} of them through the head"
+                       + (", checkpointed" if args.gradient_checkpointing else ""),
+        "heap": "that the C library cannot give back: an allowance",
+        "cache": held,
+        "work": read,
+    }  # fmt: skip

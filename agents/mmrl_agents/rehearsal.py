@@ -1,0 +1,131 @@
+"""Episodes of a run without its model: the real tasks, and answers of random tokens as long as the run allows.
+
+Comes in: a configuration.  Goes out: the segments that a step would learn from, and how many tokens its sampler would
+be fed and hold.  Real answers are shorter or as long, so that a rehearsal shows the most that a step can take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmrl.config import Config
+from mmrl.episode import EpisodeLimits
+from mmrl.errors import BadInput
+from mmrl.image import Image
+from mmrl.policy import Completion, Request
+from mmrl.rollout import Scheduler, run_sync
+from mmrl.trajectory import Trajectory, Turn
+from mmrl.turn_cap import largest
+from mmrl_agents.batch import Segment, segments_of
+from mmrl_agents.tasks import Plan, step_specs
+from mmrl_agents.transcript import Transcript
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a sampler does at most at once.
+
+    Attributes:
+        rows: answers.
+        length: tokens of the longest row, prompt and answers: it holds keys and values of them.
+        fed_rows: rows of the largest batch of new tokens; ``fed_tokens``: tokens of each.
+        images: the different images that it sees in a step.
+    """
+
+    rows: int
+    length: int
+    fed_rows: int
+    fed_tokens: int
+    images: tuple[Image, ...] = ()
+
+
+class Stranger:
+    """A policy that answers with random words up to its limit, and never ends an answer by itself.
+
+    Args:
+        transcript: of the model's own tokenizer or processor.
+        limit: tokens of an answer.
+        context: tokens of prompt and answer together.
+    """
+
+    def __init__(self, transcript: Transcript, limit: int, context: int) -> None:
+        self.transcript, self.limit, self.context = transcript, limit, context
+        tokenizer = transcript.tokenizer
+        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *transcript.end_ids}
+        self.words: list[int] = sorted(set(tokenizer.get_vocab().values()) - special)
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer each request."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Completion:
+        prompt, images = self.transcript.prompt_of(request), self.transcript.images_of(request)
+        if len(prompt) + self.limit > self.context:
+            return Completion("", prompt, finish_reason="context", images=images)
+        noise = np.random.Generator(np.random.Philox(np.random.SeedSequence(request.seed)))
+        ids = tuple(noise.choice(self.words, self.limit).tolist())
+        text = self.transcript.tokenizer.decode(ids, skip_special_tokens=True)
+        return Completion(text, prompt, ids, (0.0,) * len(ids), "length", images=images)
+
+
+def rehearse(config: Config, sizes: Plan, transcript: Transcript, context: int) -> list[Trajectory]:
+    """Play the episodes of a run's first step.
+
+    Args:
+        config: the run's.
+        sizes: how many tasks, and how often each.
+        transcript: renders with the run's own tokenizer.
+        context: tokens of prompt and answer that the model holds.
+
+    Raises:
+        BadInput: if no episode comes to an answer.
+    """
+    r = config.rollout
+    specs, _ = step_specs(config, sizes, 1, [0] * len(config.environments))
+    scheduler = Scheduler(EpisodeLimits(largest(r.max_turns), r.window), r.concurrency, r.max_batch, r.deterministic)
+    played = run_sync(scheduler.run(specs, Stranger(transcript, r.max_new_tokens, context), None))
+    spoken = [t for t in played if t.error is None and t.turns]
+    if not spoken:
+        failed = next((t.error for t in played if t.error is not None), None)
+        full = f"a prompt and {r.max_new_tokens} new tokens do not fit into a context of {context} tokens"
+        why = full if failed is None else f"the environment failed: {failed}"
+        raise BadInput(f"no episode of the first step comes to an answer: {why}")
+    return spoken
+
+
+def sampling_of(config: Config, played: Sequence[Trajectory], evaluated_only: bool = False) -> Sampling:
+    """What the sampler of a run does at most, in its steps and in its evaluations.
+
+    Args:
+        config: the run's.
+        played: from :func:`rehearse`.
+        evaluated_only: whether the run samples in evaluations alone.
+    """
+    r = config.rollout
+    evaluated = max(config.eval.episodes, config.eval.final_episodes)
+    most = min(r.concurrency, r.max_batch)
+    rows = min(most, evaluated if evaluated_only else max(len(played), evaluated))
+    fed: list[tuple[int, int]] = []
+    for n in range(max(len(t.turns) for t in played)):
+        turns = [(t.turns[n - 1] if n else None, t.turns[n]) for t in played if n < len(t.turns)]
+        # Equal fresh prompts are read once; the tasks of an evaluation all differ.
+        fresh = max(len({turn.prompt_ids for _, turn in turns}), evaluated) if n == 0 else rows
+        fed.append((min(rows, fresh), max(_new(before, turn) for before, turn in turns)))
+    segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
+    rows_fed, tokens_fed = max(fed, key=lambda f: f[0] * f[1])
+    return Sampling(rows, max(len(s.ids) for s in segments), rows_fed, tokens_fed, images_of(segments))
+
+
+def images_of(segments: Sequence[Segment]) -> tuple[Image, ...]:
+    """The different images of some segments."""
+    return tuple({image.sha256: image for s in segments for image in s.images}.values())
+
+
+def _new(before: Turn | None, turn: Turn) -> int:
+    """Tokens of a prompt that go beyond the turn before it, whose last one is not read yet; all, if it starts anew."""
+    held = () if before is None else (*before.prompt_ids, *before.token_ids)
+    goes_on = bool(held) and turn.prompt_ids[: len(held)] == held
+    return len(turn.prompt_ids) - len(held) + 1 if goes_on else len(turn.prompt_ids)

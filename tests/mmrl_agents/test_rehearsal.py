@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from learner_tools import run_config
+
+from mmrl.errors import BadInput
+from mmrl_agents.batch import segments_of
+from mmrl_agents.models import find_model, load_generation, load_processing
+from mmrl_agents.policies.hf import end_ids
+from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
+from mmrl_agents.tasks import plan
+from mmrl_agents.transcript import Transcript
+
+GRID = {"id": "babyai/balrog-goto"}
+
+
+def transcript_of(model: str) -> Transcript:
+    files = find_model(model)
+    processing = load_processing(files)
+    return Transcript(processing, end_ids(load_generation(files), processing))
+
+
+def test_every_answer_is_as_long_as_it_may_be_and_another(tmp_path: Path) -> None:
+    config = run_config(tmp_path).config
+    played = rehearse(config, plan(config), transcript_of(config.model_id), 500)
+    answers = [turn.token_ids for t in played for turn in t.turns]
+    assert [len(a) for a in answers] == [config.rollout.max_new_tokens] * 8
+    assert len(set(answers)) == 8
+    prompts = {turn.prompt_ids for t in played for turn in t.turns}
+    assert len(prompts) == len({t.group for t in played}) == 2
+    found = sampling_of(config, played)
+    longest = max(len(p) for p in prompts)
+    assert found == Sampling(rows=8, length=longest + 6, fed_rows=2, fed_tokens=longest)
+
+
+def test_an_episode_goes_on_to_its_last_turn(tmp_path: Path) -> None:
+    config = run_config(tmp_path, environments=[GRID], rollout={"max_turns": 3, "max_batch": 5}).config
+    played = rehearse(config, plan(config), transcript_of(config.model_id), 2000)
+    assert [len(t.turns) for t in played] == [3] * 8
+    found = sampling_of(config, played)
+    assert found.rows == 5
+    assert found.length == max(len(t.turns[2].prompt_ids) + 6 for t in played)
+    assert [len(segments_of(t, 0)) for t in played] == [1] * 8
+
+
+def test_under_a_window_every_turn_is_read_anew(tmp_path: Path) -> None:
+    config = run_config(tmp_path, environments=[GRID], rollout={"max_turns": 3, "window": 1}).config
+    played = rehearse(config, plan(config), transcript_of(config.model_id), 2000)
+    prompts = [turn.prompt_ids for t in played for turn in t.turns]
+    found = sampling_of(config, played)
+    assert (found.fed_rows, found.fed_tokens) == (8, max(len(p) for p in prompts[1:]))
+    assert found.length == max(len(p) for p in prompts) + 6
+    assert [len(segments_of(t, 0)) for t in played] == [3] * 8
+
+
+def test_evaluations_count(tmp_path: Path) -> None:
+    config = run_config(tmp_path, eval={"episodes": 20, "final_episodes": 30, "final_seed": 100_000}).config
+    played = rehearse(config, plan(config), transcript_of(config.model_id), 500)
+    assert (sampling_of(config, played).rows, sampling_of(config, played).fed_rows) == (30, 30)
+    assert sampling_of(config, played[:1], evaluated_only=True).rows == 30
+
+
+def test_no_room_for_an_answer_is_bad_input(tmp_path: Path) -> None:
+    config = run_config(tmp_path).config
+    with pytest.raises(BadInput) as error:
+        rehearse(config, plan(config), transcript_of(config.model_id), 10)
+    assert str(error.value) == (
+        "no episode of the first step comes to an answer: a prompt and 6 new tokens do not fit into a context of 10 "
+        "tokens"
+    )
