@@ -1,11 +1,12 @@
 """The file of results behind docs/learning.md: what the newest run of each algorithm on each task measured.
 
-Comes in: outcomes.  Goes out: ``docs/data/learning.json``, task -> algorithm -> figures, and the settings and the day
-that they are of.
+Comes in: outcomes.  Goes out: ``docs/data/learning.json``, task -> algorithm -> figures, with the day and a digest of
+the settings that they are of.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,19 +30,29 @@ def read(path: Path = RESULTS) -> Results:
 def record(task: str, name: str, outcome: Outcome, path: Path = RESULTS) -> None:
     """Put an outcome in the place of the one before."""
     found = read(path)
-    figures = json.loads(json.dumps(asdict(outcome)))
-    found.setdefault(task, {})[name] = {**figures, "config": _plain(task, name), "day": f"{datetime.now(UTC):%Y-%m-%d}"}
-    ordered = {t: {n: found[t][n] for n in ALGORITHMS if n in found[t]} for t in TASKS if t in found}
+    row = {**asdict(outcome), "settings": digest(task, name), "day": f"{datetime.now(UTC):%Y-%m-%d}"}
+    found.setdefault(task, {})[name] = row
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, (json.dumps(ordered, indent=1) + "\n").encode())
+    atomic_write(path, written(found).encode())
+
+
+def written(found: Results) -> str:
+    """The file's text: a line an algorithm, in their order."""
+    parts: list[str] = []
+    for task in TASKS:
+        known = found.get(task, {})
+        rows = [f"  {json.dumps(n)}: {json.dumps(known[n])}" for n in ALGORITHMS if n in known]
+        parts += [f" {json.dumps(task)}: {{\n" + ",\n".join(rows) + "\n }"] if rows else []
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def measured(results: Results, task: str, name: str) -> dict[str, Any] | None:
     """The figures of an algorithm as it is set now; None: not run yet, or with other settings."""
     found = results.get(task, {}).get(name)
-    return found if found is not None and found["config"] == _plain(task, name) else None
+    return found if found is not None and found["settings"] == digest(task, name) else None
 
 
-def _plain(task: str, name: str) -> Any:
-    """The configuration as JSON has it."""
-    return json.loads(json.dumps(config_of(ALGORITHMS[name], TASKS[task])))
+def digest(task: str, name: str) -> str:
+    """A name for the settings that an algorithm has now."""
+    plain = json.dumps(config_of(ALGORITHMS[name], TASKS[task]), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """What every loss must get right, in both context modes: the bugs that trainers have shipped, each with its test."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import pytest
 import torch
 from every_loss import BUDGET, COMPARING, MODES, SAMPLING, TEMPERATURE, WAYS, WORTH, Way, counts, episodes, gradients
 from learner_tools import VOCAB, llama, lora, scored
-from tiny_model import save_tiny_model
 from torch import Tensor
 from trees import precise
 
 import mmrl_agents.learner
+from mmrl.config import Config
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.rollout import Scheduler
 from mmrl.run_sync import run_sync
@@ -21,6 +22,8 @@ from mmrl.trajectory import Trajectory
 from mmrl_agents import checkpoint
 from mmrl_agents.batch import MicroBatch, Segment, collate, segments_of
 from mmrl_agents.checkpoint import Progress
+from mmrl_agents.credit import METHODS, credit
+from mmrl_agents.foresight import foresight
 from mmrl_agents.learner import Learner
 from mmrl_agents.models import find_model, load_model, load_processing
 from mmrl_agents.policies.hf import HFPolicy
@@ -33,9 +36,14 @@ Made = Callable[[Path], tuple[Any, Reference]]
 BOTH_MODES = pytest.mark.parametrize("window", MODES.values(), ids=MODES.keys())
 
 
-def learner(way: Way, model: Any = None, **changes: Any) -> Learner:
-    """A double-precision learner with what ``way`` needs."""
-    return way.learner(precise(llama()) if model is None else model, frozen_copy(llama(seed=1)), **changes)
+def small(seed: int = 0, **config: Any) -> Any:
+    """A model of one layer."""
+    return precise(llama(seed, num_hidden_layers=1, **config))
+
+
+def learner(way: Way, **changes: Any) -> Learner:
+    """A double-precision learner with a reference of its own."""
+    return way.learner(small(), frozen_copy(small(seed=1)), **changes)
 
 
 @BOTH_MODES
@@ -91,7 +99,7 @@ def test_the_first_gradient_written_out(name: str, window: int | None) -> None:
 
     A shift by one, another temperature, worth in the wrong row and a wrong normaliser all show here.
     """
-    way, model = WAYS[name], precise(llama())
+    way, model = WAYS[name], small()
     trajectories, made = scored(model, episodes(window), TEMPERATURE), learner(way)
     seen = gradients(made)
     way.step(made, trajectories, WORTH)
@@ -120,6 +128,27 @@ def test_the_order_of_the_trajectories_changes_nothing(name: str, window: int | 
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@BOTH_MODES
+def test_the_order_of_the_trajectories_changes_no_advantage(method: str, window: int | None) -> None:
+    """A reward of its own for each; the groups change places, and the members of a group."""
+    args = {"advantage": method, **({"turn_discount": 0.9} if "turn_discount" in METHODS[method].keys else {})}
+    config = Config.model_validate({"train_type": "GRPO", "model_id": "m", "environments": [{"id": "e"}],
+                                    "training_args": args})  # fmt: skip
+    keyed = [dataclasses.replace(t, turns=tuple(dataclasses.replace(u, info={"state_key": n}) for n, u in
+                                                enumerate(t.turns))) for t in episodes(window)]  # fmt: skip
+    seen = {t.id: foresight([-1.0] * n, torch.linspace(-1, t.record.value, n).tolist(), [], 0.0)
+            for t, n in zip(keyed, counts(keyed), strict=True) if t.record}  # fmt: skip
+    order = [5, 3, 4, 1, 0, 2]
+    one, other = (dataclasses.asdict(credit([keyed[i] for i in places], 3, config, seen))
+                  for places in (range(6), order))  # fmt: skip
+    assert len(set(one["advantages"])) == 6
+    for key, rows in one.items():
+        moved = rows and [rows[i] for i in order]
+        for mine, theirs in zip(moved or [], other[key] or [], strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-12)
+
+
 @EVERY
 @BOTH_MODES
 def test_shared_prefixes_change_nothing(name: str, window: int | None) -> None:
@@ -135,7 +164,7 @@ def test_shared_prefixes_change_nothing(name: str, window: int | None) -> None:
 
 def adapted(trained: bool = True) -> Any:
     """A model with dropout in its attention and in front of its adapter, switched on."""
-    return lora(llama(dtype=torch.float32, attention_dropout=0.3), dropout=0.5, trained=trained).train()
+    return lora(small(dtype=torch.float32, attention_dropout=0.3), dropout=0.5, trained=trained).train()
 
 
 @EVERY_SAMPLING
@@ -151,7 +180,7 @@ def test_the_ratio_is_exactly_1_before_the_first_step(name: str, window: int | N
 
 def frozen(folder: Path) -> tuple[Any, Reference]:
     """A model, and a copy of it."""
-    model = llama(dtype=torch.float32, attention_dropout=0.3).train()
+    model = small(dtype=torch.float32, attention_dropout=0.3).train()
     return model, frozen_copy(model)
 
 
@@ -169,11 +198,12 @@ def copied(folder: Path) -> tuple[Any, Reference]:
 
 
 @EVERY_COMPARING
-@BOTH_MODES
-@pytest.mark.parametrize("make", [frozen, switched_off, copied])
-def test_the_reference_is_the_policy_before_the_first_step(name: str, window: int | None, make: Made,
+@pytest.mark.parametrize(("make", "mode"), [
+    (frozen, "transcript"), (switched_off, "transcript"), (switched_off, "window"), (copied, "window"),
+])  # fmt: skip
+def test_the_reference_is_the_policy_before_the_first_step(name: str, mode: str, make: Made,
                                                            tmp_path: Path) -> None:  # fmt: skip
-    (model, reference), way = make(tmp_path), WAYS[name]
+    (model, reference), way, window = make(tmp_path), WAYS[name], MODES[mode]
     keys = ("kl",) if way.samples else ("log_ratio_up", "log_ratio_down")
     made = way.learner(model, reference, kl_coef=0.1, learning_rate=0.01)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -185,8 +215,8 @@ def test_the_reference_is_the_policy_before_the_first_step(name: str, window: in
 
 
 def sampled(policy: HFPolicy, window: int | None) -> list[Trajectory]:
-    """Four episodes of three turns."""
-    specs = [EpisodeSpec(f"e{i}", "babyai/GoToLocal", i // 2, f"g{i // 2}", (9, i)) for i in range(4)]
+    """Two episodes of three turns."""
+    specs = [EpisodeSpec(f"e{i}", "babyai/GoToLocal", 0, "g", (9, i)) for i in range(2)]
     return run_sync(Scheduler(EpisodeLimits(3, window)).run(specs, policy))
 
 
@@ -203,11 +233,11 @@ def test_the_sampler_follows_a_large_step(name: str, window: int | None, tiny: P
     """Before it and after it, sampler and learner agree at their temperature; after it, not on the old weights."""
     way, files = WAYS[name], find_model(str(tiny))
     model = load_model(files, trainable=True)
-    policy = HFPolicy(model, load_processing(files), TEMPERATURE, 4)
+    policy = HFPolicy(model, load_processing(files), TEMPERATURE, 3)
     first, before = sampled(policy, window), copy.deepcopy(model)
     made = way.learner(model, frozen_copy(model), learning_rate=0.05)
     assert gap(model, first) < 1e-5
-    metrics = way.step(made, first, WORTH[:4])
+    metrics = way.step(made, first, WORTH[:2])
     assert metrics["grad_norm"] > 0
     policy.updated(1)
     second = sampled(policy, window)
@@ -224,8 +254,9 @@ def bits(made: Learner) -> list[Tensor]:
 
 @EVERY
 @BOTH_MODES
-def test_four_steps_are_two_and_two_more_after_a_checkpoint(name: str, window: int | None, tmp_path: Path) -> None:
-    way, files = WAYS[name], find_model(str(save_tiny_model(tmp_path / "model")))
+def test_four_steps_are_two_and_two_more_after_a_checkpoint(name: str, window: int | None, tiny: Path,
+                                                            tmp_path: Path) -> None:  # fmt: skip
+    way, files = WAYS[name], find_model(str(tiny))
 
     def start() -> Learner:
         model = load_model(files, trainable=True)
