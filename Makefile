@@ -22,11 +22,11 @@ export HF_HUB_OFFLINE
 OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
-.PHONY: help train test lint bench models docs
+.PHONY: help train test test-learning lint bench models docs
 
 help: ## list the targets
 	@echo "targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo "for example:"
 	@echo "  make train CONFIG=configs/babyai_goto.yaml ARGS='training_args.max_steps=20'"
 	@echo "  make train ARGS=--resume"
@@ -43,6 +43,11 @@ train: $(VENV)/.train ## train CONFIG (configs/babyai_goto.yaml), with ARGS; no 
 
 test: $(VENV)/.dev models ## run the tests, with ARGS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
+
+# The results are written as they come: what a run that fails has measured stands on the page too.
+test-learning: $(VENV)/.dev ## learn two tasks by every algorithm (an hour or so); writes docs/learning.md
+	@failed=0; PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m learning tests/learning $(ARGS) || failed=$$?; \
+	$(BIN)/python scripts/learning_docs.py && exit $$failed
 
 lint: $(VENV)/.dev ## ruff, pyright, the arrows between packages, the size limits
 	@$(BIN)/ruff check --output-format=concise

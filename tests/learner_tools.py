@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmrl.report import Quiet
 from mmrl.sample import Sample
 from mmrl.score import RewardRecord
 from mmrl.trajectory import Trajectory, Turn
+from mmrl_agents.logprobs import Scorer
 
 VOCAB = 64
 
@@ -80,6 +82,20 @@ def ragged(n: int, seed: int = 0) -> list[Trajectory]:
             sampled = ids(1, 7)
             turns.append(turn(prompt, sampled, (-4 + torch.randn(len(sampled), generator=gen)).tolist()))
         out.append(trajectory(f"t{i}", turns, float(i)))
+    return out
+
+
+def scored(model: Any, trajectories: Sequence[Trajectory], temperature: float = 0.8) -> list[Trajectory]:
+    """The trajectories with the log-probabilities that the model itself gives."""
+    out: list[Trajectory] = []
+    for t in trajectories:
+        turns = []
+        for u in t.turns:
+            ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
+            mask = torch.tensor([[i >= len(u.prompt_ids) - 1 for i in range(ids.shape[1] - 1)]])
+            mu = Scorer(model.eval(), temperature)(ids, mask)[0][mask]
+            turns.append(dataclasses.replace(u, logprobs=tuple(mu.tolist())))
+        out.append(dataclasses.replace(t, turns=tuple(turns)))
     return out
 
 

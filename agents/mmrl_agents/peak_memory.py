@@ -49,6 +49,5 @@ def _host_peak() -> int:
     if sys.platform == "darwin":
         import resource
 
-
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return 0

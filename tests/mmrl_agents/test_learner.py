@@ -1,16 +1,14 @@
 import copy
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from learner_tools import llama, lora, ragged, trajectory, turn
+from learner_tools import llama, lora, ragged, scored, trajectory, turn
 from tiny_model import save_tiny_model
 from torch import Tensor
 
 from mmrl.training_args import LoraArgs, TrainingArgs
-from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import MicroBatch, collate, segments_of, token_counts
 from mmrl_agents.correction import CORRECTIONS
 from mmrl_agents.learner import Learner
@@ -42,20 +40,6 @@ def gradients(made: Learner) -> list[list[Tensor]]:
         lambda *_: seen.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in made.parameters])
     )
     return seen
-
-
-def scored(model: Any, trajectories: list[Trajectory], temperature: float = 0.8) -> list[Trajectory]:
-    """The trajectories with the log-probabilities that the model itself gives."""
-    out: list[Trajectory] = []
-    for t in trajectories:
-        turns = []
-        for u in t.turns:
-            ids = torch.tensor([[*u.prompt_ids, *u.token_ids]])
-            mask = torch.tensor([[i >= len(u.prompt_ids) - 1 for i in range(ids.shape[1] - 1)]])
-            mu = Scorer(model.eval(), temperature)(ids, mask)[0][mask]
-            turns.append(dataclasses.replace(u, logprobs=tuple(mu.tolist())))
-        out.append(dataclasses.replace(t, turns=tuple(turns)))
-    return out
 
 
 def weights(model: Any) -> dict[str, Tensor]:
