@@ -100,7 +100,7 @@ class Forced(LogitsProcessor):
 
 
 def train(kind: type[Timed], model: Any, processing: Any, data: Dataset, options: Mapping[str, Any],
-          before: Callable[[Any, int], None], **more: Any) -> tuple[list[Step], list[float]]:
+          before: Callable[[Any, int], object], **more: Any) -> tuple[list[Step], list[float]]:
     """Train, a step for each call of ``before`` (the trainer, the step's number), which is not on the clock.
 
     Args:
