@@ -4,19 +4,16 @@ SmolLM2-135M in float32, all weights, one prompt a step with 8 answers of a forc
 with short answers, and a short prompt with long ones.  TRL runs its own loop as it is, without gradient checkpointing
 (which would slow it down), KL or reference, all 8 rows in one pass; what it spends on generating and scoring is
 measured inside, the rest of its step is its update: loss, backward pass, clipping, optimiser.  Ours takes the same
-prompts after each of TRL's steps, on a model of its own.  Rewards are trivial on both sides.  Peak memory is that of a
+prompts before each of TRL's steps, on a model of its own.  Rewards are trivial on both sides.  Peak memory is that of a
 process of its own for each side, after the same steps.  Prints medians, and appends them to RESULTS.md.
 
-    python benchmarks/update_trl.py [--repeats 5] [--cases 300/16 64/256]
+    python benchmarks/update_trl.py [--repeats 5] [--cases 300/16 64/256] [--dry-run]
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import append
+from sides.steps import Step, arguments, compare, report
 
 import mmrl
 import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wait
@@ -56,14 +53,6 @@ class Case:
 
 
 CASES = {"300/16": Case(300, 16, 5.0, 1 / 0.7), "64/256": Case(64, 256, 1.0, 1.0)}
-
-
-@dataclass(frozen=True)
-class Step:
-    """Seconds of a step, and of the update in it."""
-
-    whole: float
-    update: float
 
 
 def prompts(case: Case, steps: int) -> list[tuple[str, list[int]]]:
@@ -118,58 +107,30 @@ class Ours:
         return Step(end - start, end - began)
 
 
-def trl(case: Case, texts: Sequence[str], folder: str, after: Callable[[int], None]) -> list[Step]:
-    """Train with TRL, a step a prompt; ``after`` is called after each."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    steps: list[Step] = []
-
-    class Timed(GRPOTrainer):
-        prepared = 0.0
-
-        def _prepare_inputs(self, generation_batch: Any) -> Any:
-            start = time.perf_counter()
-            inputs = super()._prepare_inputs(generation_batch)
-            self.prepared = time.perf_counter() - start
-            return inputs
-
-    class Clock(TrainerCallback):
-        began = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            whole = time.perf_counter() - self.began
-            steps.append(Step(whole, whole - trainer.prepared))
-            after(len(steps) - 1)
+def trl(case: Case, texts: Sequence[str], before: Callable[[int], object]) -> list[Step]:
+    """Train with TRL, a step a prompt; ``before`` is called before each."""
+    from datasets import Dataset  # here: the peak memory of our side is without them
+    from sides.trl import Timed, train
+    from transformers import AutoTokenizer
 
     def reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
         if {len(ids) for ids in completion_ids} != {case.answer}:
             raise SystemExit("an answer is not of the length that is measured")
         return [worth(ids) for ids in completion_ids]
 
-    args = GRPOConfig(
-        output_dir=folder, per_device_train_batch_size=GROUP, num_generations=GROUP, max_steps=len(texts),
-        max_completion_length=case.answer, generation_kwargs={"min_new_tokens": case.answer}, loss_type="grpo",
-        learning_rate=RATE, lr_scheduler_type="constant", gradient_checkpointing=False, bf16=False, use_cpu=True,
-        save_strategy="no", report_to=[], shuffle_dataset=False, disable_tqdm=True,
-    )  # fmt: skip
-    model = load_model(find_model(str(MODEL)), device="cpu")
-    trainer = Timed(model, reward, args, Dataset.from_dict({"prompt": list(texts)}), callbacks=[Clock()],
-                    processing_class=AutoTokenizer.from_pretrained(MODEL))  # fmt: skip
-    trainer.train()
-    return steps
+    options = {"per_device_train_batch_size": GROUP, "num_generations": GROUP, "max_steps": len(texts),
+               "max_completion_length": case.answer, "generation_kwargs": {"min_new_tokens": case.answer},
+               "learning_rate": RATE}  # fmt: skip
+    model, tokenizer = load_model(find_model(str(MODEL)), device="cpu"), AutoTokenizer.from_pretrained(MODEL)
+    return train(Timed, model, tokenizer, Dataset.from_dict({"prompt": list(texts)}), options,
+                 lambda _, number: before(number), reward_funcs=reward)[0]  # fmt: skip
 
 
 def both(case: Case, repeats: int) -> tuple[list[Step], list[Step]]:
     """Steps of ours and of TRL's in turns; the first of each is not counted."""
     asked = prompts(case, repeats + 1)
     ours, mine = Ours(case), list[Step]()
-    with tempfile.TemporaryDirectory() as folder:
-        theirs = trl(case, [text for text, _ in asked], folder, lambda n: mine.append(ours.step(n, asked[n][1])))
+    theirs = trl(case, [text for text, _ in asked], lambda n: mine.append(ours.step(n, asked[n][1])))
     return mine[1:], theirs[1:]
 
 
@@ -181,8 +142,7 @@ def memory(side: str, case: Case) -> None:
         for n, (_, ids) in enumerate(asked):
             ours.step(n, ids)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            trl(case, [text for text, _ in asked], folder, lambda n: None)
+        trl(case, [text for text, _ in asked], lambda n: None)
     print(peak_bytes() // 2**20)
 
 
@@ -191,32 +151,20 @@ def peak(side: str, case: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure(name: str, repeats: int) -> bool:
+def measure(name: str, repeats: int, keep: bool) -> bool:
     """Whether ours is as fast and as small as it is to be."""
     case = CASES[name]
     mine, theirs = both(case, repeats)
-    ratios: dict[str, float] = {}
-    for what in ("update", "whole"):
-        ours, peer = ([getattr(s, what) for s in steps] for steps in (mine, theirs))
-        ratios[what] = statistics.median(p / o for p, o in zip(peer, ours, strict=True))
-        title = {"update": "GRPO update", "whole": "GRPO step"}[what]
-        report(f"{title}, SmolLM2-135M, {case.name}, vs TRL 1.16", f"{statistics.median(ours):.2f} s",
-               f"{statistics.median(peer):.2f} s", ratios[what])  # fmt: skip
+    ratios = compare(f"SmolLM2-135M, {case.name}", mine, theirs, keep)
     ours, peer = peak("ours", name), peak("trl", name)
-    what = f"peak memory of GRPO, SmolLM2-135M, {case.name}, vs TRL 1.16"
-    report(what, f"{ours:,} MiB", f"{peer:,} MiB", peer / ours)
+    what = f"peak memory of GRPO, SmolLM2-135M, {case.name}"
+    report(what, f"{ours:,} MiB", f"{peer:,} MiB", peer / ours, keep)
     return ratios["update"] >= case.faster and peer / ours >= case.smaller
-
-
-def report(what: str, ours: str, peer: str, ratio: float) -> None:
-    print(f"{what}: ours {ours}, TRL {peer}, {ratio:.2f} times as good", flush=True)
-    append(what, ours, peer, ratio)
 
 
 def main() -> int:
     """Measure every case; exit code 1 if one is below its targets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = arguments(__doc__, 5)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--memory", choices=["ours", "trl"], help="one side alone, for its peak memory")
     args = parser.parse_args()
@@ -225,7 +173,7 @@ def main() -> int:
     if args.memory:
         memory(args.memory, CASES[args.cases[0]])
         return 0
-    return 0 if all([measure(name, args.repeats) for name in args.cases]) else 1
+    return 0 if all([measure(name, args.repeats, not args.dry_run) for name in args.cases]) else 1
 
 
 if __name__ == "__main__":

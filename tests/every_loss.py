@@ -14,7 +14,7 @@ from learner_tools import trajectory, turn
 from torch import Tensor
 from trees import numbers
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.batch import Segment, segments_of, token_counts
 from mmrl_agents.critic import Critic

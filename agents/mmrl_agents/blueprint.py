@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl.errors import BadInput, one_line
 from mmrl_agents.decoder import base_of
 from mmrl_agents.four_bit import BITS

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from mmrl.config import Config, TrainingArgs
+from mmrl.config import Config
+from mmrl.training_args import TrainingArgs
 from mmrl.config_load import LoadedConfig
 from mmrl.memory_plan import MemoryPlan
 from mmrl.trajectory import Trajectory

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl.image import Image
 from mmrl_agents.batch import Segment
 from mmrl_agents.feed import Feed

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl.errors import BadInput, one_line
 from mmrl.image import Image
 from mmrl_agents.blueprint import META, in_four_bits, nbytes

@@ -6,7 +6,7 @@ import pytest
 import torch
 from learner_tools import llama, ragged
 
-from mmrl.config import TrainingArgs
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.batch import segments_of
 from mmrl_agents.feed import Feed
 from mmrl_agents.logprobs import Scorer

@@ -1,0 +1,1 @@
+"""What the comparisons with other trainers share: how a side takes its steps, and how steps are compared."""
