@@ -7,8 +7,8 @@ the environment says, looked at every second step; these evaluations are not on 
 GRPO is configs/babyai_goto.yaml: 8 tasks with 8 episodes each, and what the environment knows as plugins.  PPO is
 RLHF's recipe: labelled rollouts of the policy, a reward model of the policy's own weights trained on them (both on the
 clock; labelling is free), and then PPO with a critic on the reward model's scores, without the KL term, which would
-only take time.  Learning rates are constant, each side's the best of a few that were tried.  A side that is not done
-after 8 minutes counts with these 8 minutes, and the row says so.  Prints medians, and appends them to RESULTS.md.
+only take time.  Learning rates are constant.  A side that is not done after 8 minutes counts with the minutes that it
+took, and the row says so.  Prints medians, and appends them to RESULTS.md.
 
     python benchmarks/grpo_ppo.py [--repeats 2] [--minutes 8] [--dry-run]
 """
