@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmrl.training_args import TrainingArgs
 from mmrl.errors import BadInput, one_line
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.decoder import base_of
 from mmrl_agents.four_bit import BITS
 from mmrl_agents.models import ModelFiles, read_config, sees

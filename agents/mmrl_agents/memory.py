@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from mmrl.config import Config
-from mmrl.training_args import TrainingArgs
 from mmrl.config_load import LoadedConfig
 from mmrl.memory_plan import MemoryPlan
+from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment, segments_of
 from mmrl_agents.blueprint import Sizes, blueprint, sizes_of

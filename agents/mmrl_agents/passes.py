@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from mmrl.training_args import TrainingArgs
 from mmrl.image import Image
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.batch import Segment
 from mmrl_agents.feed import Feed
 from mmrl_agents.kv_cache import can_keep

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from mmrl.training_args import TrainingArgs
 from mmrl.errors import BadInput, one_line
 from mmrl.image import Image
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.blueprint import META, in_four_bits, nbytes
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, with_cache

@@ -10,11 +10,11 @@ from typing import Any
 import mmrl
 import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wait
 from mmrl.config import TRAIN_SEEDS_START
-from mmrl.training_args import TrainingArgs
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.reward import RewardSuite
 from mmrl.rollout import Scheduler
 from mmrl.run_sync import run_sync
+from mmrl.training_args import TrainingArgs
 from mmrl_agents.advantage import grpo
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner

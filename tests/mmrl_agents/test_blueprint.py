@@ -8,8 +8,8 @@ import torch
 from learner_tools import ragged
 from tiny_model import save_tiny_model
 
-from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl.errors import BadInput
+from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl_agents import checkpoint
 from mmrl_agents.blueprint import blueprint, nbytes, sizes_of
 from mmrl_agents.four_bit import BITS
