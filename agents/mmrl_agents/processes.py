@@ -156,9 +156,11 @@ def joined() -> Processes:
     if launched.processes() == 1:
         return ALONE
     from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
+    from accelerate.utils import disable_fsdp_ram_efficient_loading, parse_flag_from_env
 
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+    if launched.fsdp():  # else from_pretrained leaves all but the first process without weights, for Accelerate to send
+        disable_fsdp_ram_efficient_loading()
     state = PartialState(cpu=cpu)
     atexit.register(state.destroy_process_group)
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)

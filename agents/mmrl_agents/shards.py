@@ -124,13 +124,14 @@ def whole_weights(model: Any) -> dict[str, Tensor] | None:
     """
     from peft import PeftModel
 
-    if not any(isinstance(p, DTensor) for p in model.parameters()):
+    own = dict[str, torch.nn.Parameter](model.named_parameters())
+    if not any(isinstance(p, DTensor) for p in own.values()):
         return None
+    under_adapter = isinstance(model, PeftModel)
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own.keys()
     named: Mapping[str, Tensor] = model.state_dict()
-    if isinstance(model, PeftModel):
-        trained = {name for name, p in model.named_parameters() if p.requires_grad}
-        named = {name: value for name, value in named.items() if name in trained}
-    return {name: put_together(value).cpu() for name, value in named.items()}
+    wanted = [n for n in named if n not in tied and (not under_adapter or (n in own and own[n].requires_grad))]
+    return {name: put_together(named[name]).cpu() for name in wanted}
 
 
 def whole_state(optimizer: Optimizer) -> dict[str, Any]:
