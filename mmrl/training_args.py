@@ -54,7 +54,8 @@ class TrainingArgs(Section):
     per_device_train_batch_size: PositiveInt = 8
     """Rows of one forward and backward pass (trajectories, or single turns under a window)."""
     gradient_accumulation_steps: PositiveInt = 1
-    """The product with the batch size is the number of trajectories an optimiser step learns from."""
+    """The product with the batch size is the number of trajectories an optimiser step learns from, over all
+    processes."""
     num_generations: PositiveInt = 8
     """Episodes of one task that are compared with each other (group size); 1 only with ``advantage: reinforce_pp``,
     ``gae`` or ``gae_turn``."""

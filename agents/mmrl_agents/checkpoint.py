@@ -42,8 +42,14 @@ class Progress:
     remembered: tuple[Remembered, ...] = ()
 
 
-def save_policy(folder: Path, model: Any, processing: Any) -> None:
+def save_policy(folder: Path, model: Any, processing: Any, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write weights (or the adapter) and tokenizer or processor, loadable with transformers and peft alone.
+
+    Args:
+        folder: where.
+        model: the policy.
+        processing: its tokenizer or processor.
+        weights: its weights, where the model holds but a part of them; None: as they stand in it.
 
     Raises:
         OSError: if the disk refuses.
@@ -54,18 +60,29 @@ def save_policy(folder: Path, model: Any, processing: Any) -> None:
     try:
         if isinstance(model, PeftModel):
             # Left to itself peft asks the hub whether the vocabulary has grown, and saves the frozen reference too.
-            model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False)
+            model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False,
+                                  state_dict=weights)  # fmt: skip
         else:
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=weights)
     except SafetensorError as error:  # a full disk, in safetensors' words
         raise OSError(str(error)) from error
     processing.save_pretrained(folder)
 
 
-def save(folder: Path, model: Any, processing: Any, learner: Learner, progress: Progress) -> None:
-    """Write a whole checkpoint into ``folder``."""
-    save_policy(folder, model, processing)
-    write_state(folder / "learner.pt", {**learner.state_dict(), "rng": torch.get_rng_state()})
+def save(folder: Path, model: Any, processing: Any, learning: Mapping[str, Any], progress: Progress,
+         weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write a whole checkpoint into ``folder``.
+
+    Args:
+        folder: where.
+        model: the policy.
+        processing: its tokenizer or processor.
+        learning: the learner's :meth:`mmrl_agents.learner.Learner.state_dict`.
+        progress: where the run stands.
+        weights: as for :func:`save_policy`.
+    """
+    save_policy(folder, model, processing, weights)
+    write_state(folder / "learner.pt", {**learning, "rng": torch.get_rng_state()})
     (folder / "progress.json").write_text(json.dumps(asdict(progress)))
 
 
@@ -138,11 +155,11 @@ def refuse_misfits(folder: Path, saved: Mapping[str, Sequence[int] | str], here:
                        "another model, adapter or version: start a new run in another training_args.output_dir")
 
 
-def restore(folder: Path, model: Any, learner: Learner) -> None:
-    """Load weights, optimiser, schedule and random state into a model and learner built for the same config.
+def restore_policy(folder: Path, model: Any) -> None:
+    """Load weights into a model built for the same config.
 
     Raises:
-        BadInput: if the weights are not those of the model.
+        BadInput: if they do not fit.
     """
     from safetensors.torch import load_file
 
@@ -163,6 +180,10 @@ def restore(folder: Path, model: Any, learner: Learner) -> None:
         sizes |= {n: list(size) for n, size, _ in info["mismatched_keys"]}
         refuse_misfits(folder, {**sizes, **dict.fromkeys(info["unexpected_keys"], "some")}, model.state_dict())
         model.load_state_dict(found)
+
+
+def restore_learner(folder: Path, learner: Learner) -> None:
+    """Load optimiser, schedule and random state into a learner built for the same config."""
     state = torch.load(folder / "learner.pt", weights_only=True, map_location="cpu")
     learner.load_state_dict(state)
     torch.set_rng_state(state["rng"])

@@ -83,6 +83,10 @@ class ValueTargets:
     weight: Tokens
     mask: Bool[Tensor, "rows seq"]
 
+    def on_host(self) -> ValueTargets:
+        """The same in the host's memory, where other processes can be told of it."""
+        return ValueTargets(self.returns.cpu(), self.old.cpu(), self.weight.cpu(), self.mask.cpu())
+
 
 @dataclass(frozen=True)
 class ValueRows:

@@ -9,10 +9,11 @@ from mmrl.config import EnvironmentConfig
 from mmrl.episode import EpisodeLimits
 from mmrl.evaluate import EvalResult, evaluate
 from mmrl.policy import Policy
-from mmrl.rollout import Scheduler, run_sync
+from mmrl.rollout import run_sync
 from mmrl_agents.models import find_model, load_model
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run, dtype_of, publish
+from mmrl_agents.shared_scheduler import SharedScheduler
 
 WHEN = {"before": "before training", "warm": "after warm start", "after": " after training"}
 """The moments of the final evaluation, as they are said."""
@@ -46,10 +47,12 @@ class HeldOut:
             return []
         said = WHEN[when]
         run.reporter.say(f"{said}  {config.final_episodes} held-out episodes ...")
+        run.processes.wait()  # for what the first of them has published
         best = run.store.root / "best"
         if when == "after" and best.is_dir():
             args = run.config.training_args
-            model = load_model(find_model(str(best)), dtype_of(args), four_bit=args.load_in_4bit)
+            device = run.processes.device
+            model = load_model(find_model(str(best)), dtype_of(args), device, four_bit=args.load_in_4bit)
         else:
             model = run.model
         results = self._all(self._policy(model), config.final_seed, config.final_episodes, f"{when}: held-out episodes")
@@ -77,7 +80,8 @@ class HeldOut:
     def _all(self, policy: Policy, seed: int, episodes: int, what: str) -> list[EvalResult]:
         run = self.run
         rollout, limits = run.config.rollout, EpisodeLimits(run.config.eval.max_turns, run.config.rollout.window)
-        scheduler = Scheduler(limits, rollout.concurrency, rollout.max_batch, rollout.deterministic)
+        scheduler = SharedScheduler(limits, rollout.concurrency, rollout.max_batch, rollout.deterministic,
+                                    run.processes, run.shards)  # fmt: skip
         environments: list[EnvironmentConfig] = run.config.eval.environments or run.config.environments
         seeds = range(seed, seed + episodes)
         run.reporter.begin(what, episodes * len(environments))

@@ -37,7 +37,10 @@ from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
 from mmrl_agents.optimizers import make_optimizer
 from mmrl_agents.packs import Limits
+from mmrl_agents.processes import ALONE, Processes
 from mmrl_agents.reference import Reference
+from mmrl_agents.shards import WHOLE, Shards, put_together, take_state, whole_state
+from mmrl_agents.shares import Passes, added, passes_of
 from mmrl_agents.sharing import Sharing
 from mmrl_agents.surrogate import Clip
 from mmrl_agents.token_table import from_batch, to_batch
@@ -68,19 +71,23 @@ class Learner:
         critic: for advantages that ask one; it learns beside the policy, at its own rate.
         sharing: whether segments share what they begin with; None decides by ``args`` and tells nobody.
         forward: how the model and its reference are run; None is by ``args``.
+        processes: that share the passes of an update; each is given the whole batch, and all come to the same weights.
+        shards: how they share the weights.
     """
 
     def __init__(self, model: Any, args: TrainingArgs, temperature: float, total_steps: int,
                  reference: Reference | None = None, budget: int = 256, vision: Vision | None = None,
-                 critic: Critic | None = None, sharing: Sharing | None = None, forward: Forward | None = None) -> None:
+                 critic: Critic | None = None, sharing: Sharing | None = None, forward: Forward | None = None,
+                 processes: Processes = ALONE, shards: Shards = WHOLE) -> None:
         self.model = model
+        self.processes, self.shards = processes, shards
         self.args = args
         self.reference = reference
         self.budget = budget
         self.vision = vision
         self._reference_scorer: Scorer | None = None
         self.forward = forward or Forward(args.torch_compile)
-        self.scorer = Scorer(model, temperature, vision, self.forward)
+        self.scorer = Scorer(model, temperature, vision, self.forward, shards)
         self.sharing = sharing or Sharing(args.prefix_sharing)
         self.limits = Limits(args.per_device_train_batch_size, args.max_tokens_per_micro_batch)
         self.temperature = temperature
@@ -105,7 +112,7 @@ class Learner:
         counts = token_counts(segments, len(valid)).tolist()
         old, values, ref = ([[0.0] * n for n in counts] for _ in range(3))
         none = torch.zeros(len(valid))
-        for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits) if segments else ():
+        for chunk, packs in self._passes(segments) if segments else ():
             b = self._collate(chunk, packs, none, none, None)
             said, _, expected = self._pass(b)
             from_batch(said, chunk, old)
@@ -113,6 +120,7 @@ class Learner:
                 from_batch(expected, chunk, values)
             if charge > 0:
                 from_batch(self._score_reference(b), chunk, ref)
+        old, values, ref = added(self.processes, (old, values, ref))
         return {t.id: foresight(old[i], values[i] if self.critic is not None else (), ref[i], charge)
                 for i, t in enumerate(valid)}  # fmt: skip
 
@@ -152,19 +160,24 @@ class Learner:
         values = None if returns is None else ValueRows.of(returns, seen, terms.loss.normaliser, self.budget)
         prepared = [
             self._prepare(self._collate(chunk, packs, advantage, weight, fine), chunk, [f.old for f in seen], values)
-            for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits)
+            for chunk, packs in self._passes(segments)
         ]
         metrics: dict[str, float] = {}
         for _ in range(self.args.num_iterations):
             metrics = self._policy_step(prepared, terms)
         self.entropy = metrics["entropy"]
-        return {**metrics, **value_metrics([p.values for p in prepared if p.values is not None])}
+        targets = self.processes.exchange([p.values.on_host() for p in prepared if p.values is not None])
+        return {**metrics, **value_metrics([t for part in targets for t in part])}
 
     def _entropy_coef(self) -> float:
         """The weight of this update's entropy bonus: 0 unless entropy was below its target in the update before."""
         target = self.args.entropy_target
         on = target is None or (self.entropy is not None and self.entropy < target)
         return self.args.entropy_coef if on else 0.0
+
+    def _passes(self, segments: Sequence[Segment]) -> Passes:
+        """This process's passes over the segments of a step."""
+        return passes_of(segments, self.sharing, self.scorer, self.limits, self.processes, self.shards)
 
     def _collate(self, chunk: Sequence[Segment], packs: tuple[tuple[int, ...], ...], advantage: Tensor, weight: Tensor,
                  fine: Finer | None) -> MicroBatch:  # fmt: skip
@@ -191,8 +204,9 @@ class Learner:
             if self._reference_scorer is None:
                 vision = self.vision
                 if vision is not None and (model is not self.model or vision.trains):
-                    vision = Vision(model, vision.tokens)
-                self._reference_scorer = Scorer(model, self.temperature, vision, self.forward)
+                    tokens = vision.tokens
+                    vision = self.shards.run(model, lambda: Vision(model, tokens))
+                self._reference_scorer = Scorer(model, self.temperature, vision, self.forward, self.shards)
             return self._reference_scorer(batch.ids, batch.mask, batch.images, batch.packs)[0]
 
     def _pass(self, batch: MicroBatch, learn_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -209,6 +223,9 @@ class Learner:
         for p in prepared:
             b = p.batch
             logp, h, v = self._pass(b, terms.entropy_coef > 0)
+            if not b.mask.any():  # made only because the other processes make theirs
+                (0 * logp.sum()).backward()
+                continue
             old = logp.detach() if p.old is None else p.old
             loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, terms, h)
             total += float(loss.detach())
@@ -219,6 +236,9 @@ class Learner:
             loss.backward()
             entropy += float(h.detach()[b.mask].mean()) * s.tokens
             stats.append(s)
+        parts = self.processes.exchange(((total, wrong, entropy), stats))
+        total, wrong, entropy = (sum(part[0][i] for part in parts) for i in range(3))
+        stats = [s for part in parts for s in part[1]]
         out = {"loss": total, **self._step(), **_summary(stats)}
         out["entropy"] = entropy / max(sum(s.tokens for s in stats), 1)
         return out if self.critic is None else {**out, "value_loss": wrong}
@@ -229,14 +249,15 @@ class Learner:
         weight = NORMALISERS["dapo"](token_counts(segments, trajectories), self.budget)
         total = 0.0
         self.model.train()
-        for chunk, packs in self.sharing.passes(segments, self.scorer, self.limits):
-            b = collate(chunk, torch.zeros(trajectories), weight, packs=packs).to(self.model.device)
-            loss = sft_loss(self.scorer(b.ids, b.mask, b.images, b.packs)[0], b.weight, b.mask)
-            loss.backward()
-            total += float(loss.detach())
+        with self.processes.own_noise():
+            for chunk, packs in self._passes(segments):
+                b = collate(chunk, torch.zeros(trajectories), weight, packs=packs).to(self.model.device)
+                loss = sft_loss(self.scorer(b.ids, b.mask, b.images, b.packs)[0], b.weight, b.mask)
+                loss.backward()
+                total += float(loss.detach())
         if self.vision is not None:
             self.vision.forget()
-        return {"loss": total, **self._step()}
+        return {"loss": sum(self.processes.exchange(total)), **self._step()}
 
     def weigh(self, segments: Sequence[Segment], worth: Sequence[float]) -> dict[str, float]:
         """One optimiser step of the weighted log-ratio on the masked ids of ``segments``.
@@ -255,7 +276,7 @@ class Learner:
         weight = NORMALISERS[self.args.normaliser or "grpo"](token_counts(here, len(places)), self.budget)
         eval_mode(self.model)  # without dropout, as the reference
         total, ratios, worths = 0.0, list[Tensor](), list[Tensor]()
-        for chunk, packs in self.sharing.passes(here, self.scorer, self.limits):
+        for chunk, packs in self._passes(here):
             b = self._collate(chunk, packs, advantage, weight, None)
             with torch.no_grad():
                 ref = self._score_reference(b)
@@ -263,16 +284,20 @@ class Learner:
             loss = weighted_log_ratio(logp, ref, b.advantage, b.weight, b.mask, self.terms)
             loss.backward()
             total += float(loss.detach())
-            ratios.append((logp.detach() - ref)[b.mask])
-            worths.append(b.advantage[b.mask])
+            ratios.append((logp.detach() - ref)[b.mask].cpu())
+            worths.append(b.advantage[b.mask].cpu())
         if self.vision is not None:
             self.vision.forget()
-        d, w = torch.cat(ratios), torch.cat(worths)
+        parts = self.processes.exchange((total, (ratios, worths)))
+        total = sum(part[0] for part in parts)
+        d, w = (torch.cat([t for part in parts for t in part[1][i]]) for i in (0, 1))
         up, down = (float(d[side].mean()) if side.any() else 0.0 for side in (w > 0, w < 0))
         return {"loss": total, "tokens": float(len(d)), "log_ratio_up": up, "log_ratio_down": down, **self._step()}
 
     def _step(self) -> dict[str, float]:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
+        own = [] if self.critic is None else list(self.critic.parameters())
+        self.processes.add_gradients(own if self.shards.cut else [*self.parameters, *own])
+        norm = put_together(torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm))
         rate = self.optimizer.param_groups[0]["lr"]
         finite = bool(torch.isfinite(norm))
         if self.critic is not None:  # by itself: a critic that is far off would take the policy's share of the norm
@@ -289,12 +314,12 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Optimiser, schedule, the last update's entropy and the critic, for a checkpoint."""
         critic = None if self.critic is None else self.critic.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
+        return {"optimizer": whole_state(self.optimizer), "scheduler": self.scheduler.state_dict(),
                 "entropy": self.entropy, "critic": critic}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        take_state(self.optimizer, state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.entropy = state["entropy"]
         if self.critic is not None:

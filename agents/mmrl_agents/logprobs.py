@@ -23,6 +23,7 @@ from mmrl_agents.head import log_probabilities
 from mmrl_agents.layout import Layout, lay_out
 from mmrl_agents.packing import decoder_inputs, rows_to_read
 from mmrl_agents.packs import PLAIN, Limits, partition
+from mmrl_agents.shards import WHOLE, Shards
 from mmrl_agents.vision import Vision
 
 
@@ -34,12 +35,14 @@ class Scorer:
         temperature: the sampler's; log-probabilities are those of ``softmax(logits / temperature)``.
         vision: how the model sees, if it does; ids that it bans have no probability.
         forward: how the model is run.
+        shards: how the processes of a run share its weights.
     """
 
-    def __init__(self, model: Any, temperature: float, vision: Vision | None = None,
-                 forward: Forward = AS_WRITTEN) -> None:
+    def __init__(self, model: Any, temperature: float, vision: Vision | None = None, forward: Forward = AS_WRITTEN,
+                 shards: Shards = WHOLE) -> None:
         self.model = model
         self.temperature = temperature
+        self._shards = shards
         self.feed = Feed(vision)
         self.forward = forward
         self._split: bool | None = None
@@ -73,7 +76,7 @@ class Scorer:
             packs: the rows that are computed together, each pack sorted by symbols (:class:`mmrl_agents.packs.Row`);
                 empty: only rows of which one goes on from the other.
         """
-        logp, spread, _ = self._scored(ids, mask, images, learn_entropy, packs)
+        logp, spread, _ = self._shards.run(self.model, lambda: self._scored(ids, mask, images, learn_entropy, packs))
         return logp, spread
 
     def with_values(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
@@ -81,7 +84,9 @@ class Scorer:
                     packs: Sequence[Sequence[int]] = ()) -> tuple[
                         Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"], Float[Tensor, "rows length-1"]]:
         """Log-probabilities and entropies as :meth:`tokens`, and the critic's values before these ids, in one pass."""
-        logp, spread, values = self._scored(ids, mask, images, learn_entropy, packs, critic)
+        logp, spread, values = self._shards.run(
+            self.model, lambda: self._scored(ids, mask, images, learn_entropy, packs, critic)
+        )
         assert values is not None
         return logp, spread, values
 

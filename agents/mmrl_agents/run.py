@@ -16,6 +16,7 @@ from mmrl.config import Config
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput
 from mmrl.outage import Outage
+from mmrl.read_only_store import ReadOnlyStore
 from mmrl.report import Reporter
 from mmrl.run_state import newest
 from mmrl.store import RunStore
@@ -24,6 +25,7 @@ from mmrl.training_args import LoraArgs, TrainingArgs
 from mmrl.turn_cap import largest
 from mmrl_agents import checkpoint
 from mmrl_agents.alarms import Alarms
+from mmrl_agents.check_processes import check_processes
 from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
@@ -34,8 +36,10 @@ from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.optimizers import check_optimizer
+from mmrl_agents.processes import ALONE, Processes, joined
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
 from mmrl_agents.same_run import check_same_config, check_same_model
+from mmrl_agents.shards import WHOLE, Shards, sharded, whole_weights
 from mmrl_agents.sharing import Sharing
 from mmrl_agents.unread import check_unread, refuse_unread
 from mmrl_agents.vision import Vision
@@ -59,6 +63,8 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     alarms: Alarms = field(default_factory=Alarms)
     outage: Outage = field(default_factory=Outage)
+    processes: Processes = ALONE
+    shards: Shards = WHOLE
 
     @property
     def config(self) -> Config:
@@ -69,6 +75,10 @@ class Run:
         """Say what a new step's metrics give cause to fear."""
         for line in self.alarms.note(metrics):
             self.reporter.say(line)
+
+    def stopping(self) -> bool:
+        """Whether the run was asked to end after the step in progress, in any of its processes; all must ask."""
+        return any(self.processes.exchange(self.reporter.stopping))
 
 
 def check_names(loaded: LoadedConfig) -> None:
@@ -82,6 +92,7 @@ def check_names(loaded: LoadedConfig) -> None:
     check_unread(loaded)
     check_credit(loaded)
     check_optimizer(loaded)
+    check_processes(loaded)
     files = find_model(loaded.config.model_id, loaded.where("model_id"))
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
@@ -129,40 +140,38 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     Raises:
         BadInput: if the folder exists (without ``resume``), is none of a run, or belongs to another config.
     """
-    config, out = loaded.config, loaded.output_dir
-    text = dump_config(config)
-    if resume and (out / "config.yaml").is_file():
-        check_same_config(loaded)
-        store = RunStore.open(out)
-    else:
-        if resume:
-            reporter.say(f"nothing to resume in {out}; starting anew")
-        store = RunStore.create(out, text)
+    config, processes = loaded.config, joined()
+    store = open_store(loaded, resume, reporter, processes)
     torch.manual_seed(config.training_args.seed)
     files = find_model(config.model_id, loaded.where("model_id"))
     processing = load_processing(files)
     done = store.checkpoints()
     if done:
         check_same_model(done[-1][1], files)
-    model, reference = build_model(files, config.training_args, refers)
+    model, reference = build_model(files, config.training_args, refers, processes.device)
     budget = config.rollout.max_new_tokens * (largest(config.rollout.max_turns) or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
     vision = None if tokens is None else Vision(model, tokens)
     where = loaded.where("training_args", "advantage")
     critic = Critic.of(model, vision is not None, where) if find_method(config.training_args.advantage).critic else None
     sharing = Sharing(config.training_args.prefix_sharing, reporter.say)
+    if done:
+        checkpoint.restore_policy(done[-1][1], model)
+    shards = sharded(processes, model, reference)
     learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision,
-                      critic, sharing)  # fmt: skip
+                      critic, sharing, processes=processes, shards=shards)  # fmt: skip
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
-    run = Run(loaded, store, model, processing, learner, reporter, start)
+    run = Run(loaded, store, model, processing, learner, reporter, start, processes=processes, shards=shards)
     if done:
         step, folder = done[-1]
-        checkpoint.restore(folder, model, learner)
+        checkpoint.restore_learner(folder, learner)
         run.progress = checkpoint.load_progress(folder)
         reporter.say(f"resuming after step {step}")
     store.rewind(run.progress.step)
-    drop_future(store, run.progress.step)
+    if processes.first:
+        drop_future(store, run.progress.step)
+    processes.wait()
     for line in store.metrics():
         run.metrics = newest(run.metrics, line)
         run.alarms.note(line)
@@ -171,14 +180,37 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     return run
 
 
+def open_store(loaded: LoadedConfig, resume: bool, reporter: Reporter, processes: Processes) -> RunStore:
+    """Make or reopen the run's folder: the first process to write in it, the others to read.
+
+    Raises:
+        BadInput: if the folder exists (without ``resume``), is none of a run, or belongs to another config.
+    """
+    out, text = loaded.output_dir, dump_config(loaded.config)
+    if not processes.first:
+        processes.wait()
+        return ReadOnlyStore(out)
+    if resume and (out / "config.yaml").is_file():
+        check_same_config(loaded)
+        store = RunStore.open(out)
+    else:
+        if resume:
+            reporter.say(f"nothing to resume in {out}; starting anew")
+        store = RunStore.create(out, text)
+    processes.wait()
+    return store
+
+
 def dtype_of(args: TrainingArgs) -> str:
     """The type of the weights of a run's model."""
     return "bfloat16" if args.bf16 else "float32"
 
 
-def build_model(files: ModelFiles, args: TrainingArgs, refers: bool = False) -> tuple[Any, Reference | None]:
+def build_model(files: ModelFiles, args: TrainingArgs, refers: bool = False,
+                device: str | None = None) -> tuple[Any, Reference | None]:
     """Load the model to train, with its adapter, and the reference if the KL term, or the learner, needs one."""
-    return fit_out(load_model(files, dtype_of(args), trainable=True, four_bit=args.load_in_4bit), files, args, refers)
+    model = load_model(files, dtype_of(args), device, trainable=True, four_bit=args.load_in_4bit)
+    return fit_out(model, files, args, refers)
 
 
 def fit_out(model: Any, files: ModelFiles, args: TrainingArgs, refers: bool = False) -> tuple[Any, Reference | None]:
@@ -243,19 +275,21 @@ def outside_decoder(model: Any) -> str | None:
 
 
 def save_checkpoint(run: Run) -> None:
-    """Write a checkpoint of the run as it stands."""
+    """Write a checkpoint of the run as it stands; all of its processes must come here."""
+    weights, learning = whole_weights(run.model), run.learner.state_dict()
     run.store.checkpoint(
         run.progress.step,
-        lambda folder: checkpoint.save(folder, run.model, run.processing, run.learner, run.progress),
+        lambda folder: checkpoint.save(folder, run.model, run.processing, learning, run.progress, weights),
         keep=run.config.training_args.save_total_limit,
     )
 
 
 def publish(run: Run, name: str) -> None:
-    """Write the policy as it stands, and the step it is of, to ``best/`` or ``final/``."""
+    """Write the policy as it stands, and the step it is of, to ``best/`` or ``final/``; all processes must come."""
+    weights = whole_weights(run.model)
 
     def write(folder: Path) -> None:
-        checkpoint.save_policy(folder, run.model, run.processing)
+        checkpoint.save_policy(folder, run.model, run.processing, weights)
         (folder / STEP_FILE).write_text(json.dumps({"step": run.progress.step}))
 
     run.store.publish(name, write)

@@ -24,6 +24,7 @@ from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.memory import MemoryPlanner, from_stored
 from mmrl_agents.models import find_model, load_generation, load_processing
 from mmrl_agents.policies.hf import end_ids
+from mmrl_agents.processes import in_step
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import NOISE_SFT
 from mmrl_agents.time_limit import finished, say_if_cut_short
@@ -53,6 +54,7 @@ class Sft:
         """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
         return MemoryPlanner(from_stored(load_imitated))
 
+    @in_step
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         check_config(loaded)
@@ -105,17 +107,18 @@ def _loop(run: Run, segments: Sequence[Segment], size: int, steps: int, update: 
         began, step = time.monotonic(), run.progress.step + 1
         metrics: dict[str, float] = {"step": step}
         metrics |= update(run, pick(segments, step, size, args.seed))
-        minutes = run.progress.minutes + (time.monotonic() - began) / 60
-        run.progress = dataclasses.replace(run.progress, step=step, minutes=minutes)
-        metrics["time/minutes"] = minutes
+        metrics["time/minutes"] = run.progress.minutes + (time.monotonic() - began) / 60
+        metrics = run.processes.of_first(metrics)
+        run.progress = dataclasses.replace(run.progress, step=step, minutes=metrics["time/minutes"])
         last = finished(run, steps)
         if last or step % run.config.eval.every == 0:
             metrics |= held_out.choose_best()
         run.store.log(metrics)
         run.reporter.step(step, steps, metrics)
-        if last or run.reporter.stopping or step % args.save_steps == 0:
+        stopping = run.stopping()
+        if last or stopping or step % args.save_steps == 0:
             save_checkpoint(run)
-        if run.reporter.stopping and not last:
+        if stopping and not last:
             run.store.close()
             raise KeyboardInterrupt
 

@@ -21,7 +21,6 @@ from mmrl.make import make
 from mmrl.ready import make_ready
 from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
-from mmrl.rollout import Scheduler
 from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
 from mmrl.stopwatch import Stopwatch
@@ -39,6 +38,7 @@ from mmrl_agents.lesson import lesson_of, with_replays
 from mmrl_agents.memory import MemoryPlanner, by_rehearsal
 from mmrl_agents.metrics import cost_metrics, rollout_metrics
 from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.processes import in_step
 from mmrl_agents.replay import Library, best, check_replay, replay_metrics, replayed, worth_remembering
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.same_run import check_same_config
@@ -51,6 +51,7 @@ from mmrl_agents.sampling import (
     resampling_metrics,
     sample,
 )
+from mmrl_agents.shared_scheduler import SharedScheduler
 from mmrl_agents.tasks import Plan, check_batch, plan
 from mmrl_agents.time_limit import finished, say_if_cut_short
 from mmrl_agents.warm_start import check_experts, warm_start
@@ -78,6 +79,7 @@ class Grpo:
         """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
         return MemoryPlanner(by_rehearsal)
 
+    @in_step
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         suite = check_config(loaded)[1]
@@ -98,18 +100,19 @@ class Grpo:
         while not finished(run, sizes.steps):
             started = time.monotonic()
             metrics = train_step(run, policy, suite, sizes, library)
-            minutes = run.progress.minutes + (time.monotonic() - started) / 60
-            run.progress = dataclasses.replace(run.progress, minutes=minutes)
-            metrics["time/minutes"] = minutes
+            metrics["time/minutes"] = run.progress.minutes + (time.monotonic() - started) / 60
+            metrics = run.processes.of_first(metrics)
+            run.progress = dataclasses.replace(run.progress, minutes=metrics["time/minutes"])
             last = finished(run, sizes.steps)
             if last or run.progress.step % loaded.config.eval.every == 0:
                 metrics |= held_out.choose_best()
             run.store.log(metrics)
             run.metrics = newest(run.metrics, metrics)
             reporter.step(run.progress.step, sizes.steps, metrics)
-            if last or reporter.stopping or run.progress.step % loaded.config.training_args.save_steps == 0:
+            stopping = run.stopping()
+            if last or stopping or run.progress.step % loaded.config.training_args.save_steps == 0:
                 save_checkpoint(run)
-            if reporter.stopping and not last:
+            if stopping and not last:
                 run.store.close()
                 raise KeyboardInterrupt
         say_if_cut_short(run, sizes.steps)
@@ -194,11 +197,11 @@ def progress_after(run: Run, sampled: Sampled, advantages: Sequence[float | None
     )  # fmt: skip
 
 
-def training_scheduler(run: Run, state: RunState) -> Scheduler:
+def training_scheduler(run: Run, state: RunState) -> SharedScheduler:
     """How training episodes run where the run stands."""
     r = run.config.rollout
     limits = EpisodeLimits(cap_at(r.max_turns, state), r.window)
-    return Scheduler(limits, r.concurrency, r.max_batch, r.deterministic)
+    return SharedScheduler(limits, r.concurrency, r.max_batch, r.deterministic, run.processes, run.shards)
 
 
 def state_of(run: Run, steps: int) -> RunState:

@@ -71,7 +71,8 @@ def warm_start(run: Run, plan: WarmStart) -> None:
     ]
     run.reporter.say(f"warm start: imitating {len(trajectories)} expert episodes for {plan.steps} steps")
     imitate(run, plan, segments)
-    run.progress = dataclasses.replace(run.progress, minutes=run.progress.minutes + (time.monotonic() - began) / 60)
+    minutes = run.progress.minutes + run.processes.of_first(time.monotonic() - began) / 60
+    run.progress = dataclasses.replace(run.progress, minutes=minutes)
 
 
 def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
@@ -87,18 +88,21 @@ def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
         max_tokens_per_micro_batch=min(MICRO_BATCH_TOKENS, own.max_tokens_per_micro_batch),
     )
     learner = Learner(run.model, args, 1.0, plan.steps, vision=run.learner.vision, sharing=run.learner.sharing,
-                      forward=run.learner.forward)  # fmt: skip
+                      forward=run.learner.forward, processes=run.processes, shards=run.shards)  # fmt: skip
     run.reporter.begin("warm start: imitation steps", plan.steps)
     for step in range(1, plan.steps + 1):
         learner.imitate(pick(segments, step, plan.batch_size, own.seed))
         run.reporter.tick()
-        if run.reporter.stopping:
+        if run.stopping():
             run.store.close()
             raise KeyboardInterrupt
 
 
 def expert_episodes(run: Run, plan: WarmStart) -> tuple[list[Trajectory], dict[str, list[bool]]]:
-    """Successful expert episodes of every training environment, and which turns were the expert's own."""
+    """Successful expert episodes of every training environment, and which turns were the expert's own.
+
+    Every process of the run makes all of them: no model is asked.
+    """
     expert = NoisyExpert(plan.noise)
     environments: list[EnvironmentConfig] = run.config.environments
     seed = run.config.training_args.seed

@@ -27,6 +27,7 @@ from mmrl_agents.check_images import check_images
 from mmrl_agents.failures import warn_of_failures
 from mmrl_agents.memory import MemoryPlanner, from_stored
 from mmrl_agents.preferences import read_preferences
+from mmrl_agents.processes import ALONE, Processes, in_step, joined
 from mmrl_agents.run import check_names
 from mmrl_agents.same_run import check_same_config
 from mmrl_agents.sft import learn_offline
@@ -53,13 +54,14 @@ class WeightedLogRatio:
         """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
         return MemoryPlanner(from_stored(load_logged), refers=True)
 
+    @in_step
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""
         suite = check_config(loaded)[1]
         if resume:
             check_same_config(loaded)
         make_ready(loaded, suite, reporter)
-        trajectories = scored(load_logged(loaded.config), suite)
+        trajectories = scored(load_logged(loaded.config), suite, joined())
         warn_of_failures(reporter, trajectories)
         kept = [t for t in trajectories if t.valid]
         if not kept:
@@ -125,9 +127,9 @@ def load_logged(config: Config) -> list[Trajectory]:
     return found
 
 
-def scored(trajectories: Sequence[Trajectory], suite: RewardSuite) -> list[Trajectory]:
-    """The trajectories with what the suite says of them now."""
-    records = suite.score(trajectories)
+def scored(trajectories: Sequence[Trajectory], suite: RewardSuite, processes: Processes = ALONE) -> list[Trajectory]:
+    """The trajectories with what the suite says of them now; each process asks it about its share of them."""
+    records = [r for part in processes.exchange(suite.score(processes.share(trajectories))) for r in part]
     return [dataclasses.replace(t, record=record) for t, record in zip(trajectories, records, strict=True)]
 
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 import mmrl
+from mmrl import launched
 from mmrl.cli.check import app as check_app
 from mmrl.cli.collect import collect
 from mmrl.cli.eval import eval_
@@ -101,6 +102,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    """Say what is wrong in one line."""
-    print("mmrl: " + " ".join(message.split("\n")), file=sys.stderr)
+    """Say what is wrong in one line; of the processes of a run only the first of each machine, since all come here."""
+    if launched.is_first_here():
+        print("mmrl: " + " ".join(message.split("\n")), file=sys.stderr)
     return code

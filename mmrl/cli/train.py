@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mmrl import launched
 from mmrl.check_config import check_config
 from mmrl.cli.program import program
 from mmrl.cli.progress import TrainReporter
@@ -56,15 +57,16 @@ def train(
     command = resume_command(config, overrides or [], output_dir)
     root: Path | None = None
     with (
-        TrainReporter(Console(), loaded.config.training_args.max_minutes) as reporter,
+        TrainReporter(Console(quiet=not launched.is_first()), loaded.config.training_args.max_minutes) as reporter,
         _interrupts(reporter, command),
         suppress(KeyboardInterrupt),
     ):
         root = trainer.train(loaded, resume, reporter)
     if root is None:
-        print(f"stopped; to go on: {command}", file=sys.stderr)
+        _write(f"stopped; to go on: {command}\n")
         raise typer.Exit(INTERRUPTED)
-    _say_where(loaded, root)
+    if launched.is_first():
+        _say_where(loaded, root)
 
 
 def output_override(output_dir: Path | None) -> list[str]:
@@ -74,6 +76,8 @@ def output_override(output_dir: Path | None) -> list[str]:
 
 def resume_command(config: Path, overrides: list[str], output_dir: Path | None) -> str:
     """The command that takes up this run again."""
+    if launched.processes() > 1:
+        return "give the command that started these processes, with --resume"  # the launcher's part is not known here
     folder = [] if output_dir is None else ["--output-dir", str(output_dir)]
     return shlex.join([program(), "train", str(config), *overrides, *folder, "--resume"])
 
@@ -102,7 +106,8 @@ def _interrupts(reporter: TrainReporter, command: str) -> Generator[None]:
 
 def _write(text: str) -> None:
     """Write to stderr past its buffers: a signal may come while they are being written."""
-    os.write(2, text.encode())
+    if launched.is_first():
+        os.write(2, text.encode())
 
 
 def _say_where(loaded: LoadedConfig, root: Path) -> None:

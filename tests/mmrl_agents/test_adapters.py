@@ -79,9 +79,11 @@ def test_it_is_saved_loaded_and_merged(tiny: Path, tmp_path: Path, kind: str) ->
 def test_a_restored_learner_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path, kind: str) -> None:
     learner = built(tiny, kind)
     learner.update(ragged(4), ADVANTAGES)
-    checkpoint.save(tmp_path / "c", learner.model, load_processing(find_model(str(tiny))), learner, Progress())
+    processing = load_processing(find_model(str(tiny)))
+    checkpoint.save(tmp_path / "c", learner.model, processing, learner.state_dict(), Progress())
     twin = built(tiny, kind)
-    checkpoint.restore(tmp_path / "c", twin.model, twin)
+    checkpoint.restore_policy(tmp_path / "c", twin.model)
+    checkpoint.restore_learner(tmp_path / "c", twin)
     for made in (learner, twin):
         for _ in range(2):
             made.update(ragged(4), ADVANTAGES)

@@ -39,11 +39,12 @@ def test_a_restored_learner_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path,
     model, learner = build(tiny, lora, bf16=bf16)
     learner.update(ragged(4), [1.0, -1.0, 0.5, -0.5])
     torch.rand(7)
-    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner.state_dict(), PROGRESS)
     noise = torch.rand(3)
     rates = [learner.update(ragged(4), [-1.0, 1.0, 0.5, -0.5])["learning_rate"] for _ in range(2)]
     other, twin = build(tiny, lora, bf16=bf16)
-    checkpoint.restore(tmp_path / "c", other, twin)
+    checkpoint.restore_policy(tmp_path / "c", other)
+    checkpoint.restore_learner(tmp_path / "c", twin)
     assert torch.equal(torch.rand(3), noise)
     assert [twin.update(ragged(4), [-1.0, 1.0, 0.5, -0.5])["learning_rate"] for _ in range(2)] == rates
     assert len(state(twin)) == len(state(learner))
@@ -52,7 +53,7 @@ def test_a_restored_learner_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path,
 
 def test_progress_comes_back(tiny: Path, tmp_path: Path) -> None:
     model, learner = build(tiny, False)
-    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner.state_dict(), PROGRESS)
     assert checkpoint.load_progress(tmp_path / "c") == PROGRESS
 
 
@@ -69,13 +70,13 @@ def test_no_checkpoint_is_bad_input(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_bad_input(tiny: Path, tmp_path: Path) -> None:
     model, learner = build(tiny, False)
-    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, load_processing(find_model(str(tiny))), learner.state_dict(), PROGRESS)
     (tmp_path / "c" / "model.safetensors").unlink()
     small = llama(num_hidden_layers=1, num_key_value_heads=4, vocab_size=262, dtype=torch.float32)
     small.save_pretrained(tmp_path / "small")
     shutil.copy(tmp_path / "small" / "model.safetensors", tmp_path / "c")
     with pytest.raises(BadInput) as error:
-        checkpoint.restore(tmp_path / "c", model, learner)
+        checkpoint.restore_policy(tmp_path / "c", model)
     assert str(error.value) == (
         f"{tmp_path / 'c'}: the weights do not fit the model: model.layers.1.input_layernorm.weight: was none, now "
         "[32]; model.layers.1.mlp.down_proj.weight: was none, now [32, 64]; model.layers.1.mlp.gate_proj.weight: was "
@@ -96,13 +97,13 @@ def test_weights_that_do_not_fit_are_bad_input(tiny: Path, tmp_path: Path) -> No
 def test_weights_of_another_size_are_bad_input(tiny: Path, tmp_path: Path, lora: bool, file: str, first: str) -> None:
     model, learner = build(tiny, lora)
     processing = load_processing(find_model(str(tiny)))
-    checkpoint.save(tmp_path / "c", model, processing, learner, PROGRESS)
+    checkpoint.save(tmp_path / "c", model, processing, learner.state_dict(), PROGRESS)
     other, _ = build(save_tiny_model(tmp_path / "wide", hidden_size=64), lora)
     checkpoint.save_policy(tmp_path / "o", other, processing)
     shutil.copy(tmp_path / "o" / file, tmp_path / "c" / file)
     before = [t.clone() for t in state(learner)]
     with pytest.raises(BadInput) as error:
-        checkpoint.restore(tmp_path / "c", model, learner)
+        checkpoint.restore_policy(tmp_path / "c", model)
     assert f"{tmp_path / 'c'}: the weights do not fit the model: {first}; they are" in str(error.value)
     assert all(torch.equal(a, b) for a, b in zip(before, state(learner), strict=True))
 

@@ -92,9 +92,10 @@ def test_a_restored_learner_goes_on_to_the_same_bits(tmp_path: Path, optim: str)
     for _ in range(3):
         learner.update(ragged(4), ADVANTAGES)
     processing = load_processing(find_model(str(folder)))
-    checkpoint.save(tmp_path / "c", learner.model, processing, learner, Progress())
+    checkpoint.save(tmp_path / "c", learner.model, processing, learner.state_dict(), Progress())
     twin = built(folder, arguments(optim))
-    checkpoint.restore(tmp_path / "c", twin.model, twin)
+    checkpoint.restore_policy(tmp_path / "c", twin.model)
+    checkpoint.restore_learner(tmp_path / "c", twin)
     for made in (learner, twin):
         for _ in range(3):
             made.update(ragged(4), ADVANTAGES)
