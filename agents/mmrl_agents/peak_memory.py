@@ -31,7 +31,7 @@ def resident_bytes() -> int:
 def in_use() -> int:
     """What the process holds once the libraries' code for training is in memory: a tiny model takes a step, in bytes.
 
-    Code is read from its files when it first runs, some 60 MiB of it.
+    Code is read from its files when it first runs.
     """
     layer = torch.nn.TransformerEncoderLayer(256, 4, 512, dropout=0.0, batch_first=True)
     optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
