@@ -38,7 +38,7 @@ HEAP = 0.4
 """Memory between tensors, as a share of what comes and goes in an update, where they lie in the C library's heap.
 
 An allowance: glibc gives back no free memory that lies below memory in use.  On a random Llama of 49 million weights it
-was 156 MiB beside 248 MiB that came and went, found by the peak with ``MALLOC_MMAP_THRESHOLD_=131072``, with which every
+was 156 MiB beside 248 MiB that came and went, found by the peak with ``MALLOC_MMAP_THRESHOLD_=131072``, with which each
 larger tensor is mapped and unmapped by itself."""
 PROBED = 8
 """Tasks that are played to see how long an evaluation's episodes are, where a run samples in evaluations alone."""
