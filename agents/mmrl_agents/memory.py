@@ -21,11 +21,11 @@ from mmrl_agents.batch import Segment, segments_of
 from mmrl_agents.blueprint import Sizes, blueprint, sizes_of
 from mmrl_agents.credit import find_method
 from mmrl_agents.feed import Feed
+from mmrl_agents.host_memory import in_use
 from mmrl_agents.image_tokens import ImageTokens
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.models import ModelFiles, find_model, load_generation, load_processing, text_context
 from mmrl_agents.passes import Passes, passes_of
-from mmrl_agents.peak_memory import in_use
 from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
 from mmrl_agents.run import dtype_of
