@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class _Sink:
         self._file = file
         self.refused: OSError | None = None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         try:
             return self._file.write(data)
         except OSError as error:
@@ -113,7 +113,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     with path.open("wb") as file:
         sink = _Sink(file)
         try:
-            torch.save(state, sink)
+            torch.save(state, cast("IO[bytes]", sink))  # it asks for no more than write and flush
         except Exception as error:
             raise sink.refused or error from None
 

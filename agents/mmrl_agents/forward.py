@@ -35,7 +35,8 @@ class Forward:
         if not self.compiled:
             return part
         if id(part) not in self._made:
-            self._made[id(part)] = torch.compile(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
+            compiler: Any = torch.compile  # its types do not know of limits
+            self._made[id(part)] = compiler(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
         return self._made[id(part)]
 
 

@@ -1,4 +1,4 @@
-"""The memory that this process holds, and the most that it has held so far."""
+"""The most memory that this process has held so far."""
 
 from __future__ import annotations
 
@@ -8,40 +8,14 @@ from pathlib import Path
 
 import torch
 
-PAGES = Path("/proc/self/statm")
-"""Linux's count of a process's pages."""
-
 
 def peak_bytes() -> int:
     """Peak memory in bytes: of tensors on the GPU, if there is one, else of the whole process on the host.
 
     Where it is not told (other systems than Linux and macOS), 0.
     """
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _host_peak()
-
-
-def resident_bytes() -> int:
-    """What the process holds of the host's memory now, in bytes; where only a peak is counted, that."""
-    if not PAGES.is_file():
-        return _host_peak()
-    import resource
-
-    return int(PAGES.read_text().split()[1]) * resource.getpagesize()
-
-
-def in_use() -> int:
-    """What the process holds once the libraries' code for training is in memory: a tiny model takes a step, in bytes.
-
-    Code is read from its files when it first runs, some 60 MiB of it.
-    """
-    layer = torch.nn.TransformerEncoderLayer(256, 4, 512, dropout=0.0, batch_first=True)
-    optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
-    torch.log_softmax(layer(torch.zeros(2, 64, 256)), -1).sum().backward()
-    optimizer.step()
-    return resident_bytes()
-
-
-def _host_peak() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
     if sys.platform == "linux":
         # Not getrusage: there a process begins with what the one that started it held.
         found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)

@@ -18,7 +18,7 @@ import re, sys
 from pathlib import Path
 import mmrl_agents.memory, mmrl_agents.train, transformers.models.llama.modeling_llama
 from mmrl.cli.main import main
-from mmrl_agents.peak_memory import in_use
+from mmrl_agents.host_memory import in_use
 
 def resident(name):
     return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
