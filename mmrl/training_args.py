@@ -157,6 +157,9 @@ class TrainingArgs(Section):
     LoRA)."""
     bf16: bool = False
     """Weights and products in bfloat16 (optimiser state too); False: float32."""
+    mixed_precision: bool | Literal["auto"] = False
+    """Products alone in bfloat16, in the update and in sampling; ``auto``: in each of them if a measurement at the
+    start of the run finds it faster here.  See [speed.md](speed.md)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     torch_compile: bool = False

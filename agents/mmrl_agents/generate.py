@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmrl.image import Image
 from mmrl_agents.feed import Feed
+from mmrl_agents.forward import Forward
 from mmrl_agents.kv_cache import RaggedCache, can_keep, last_logits, merge
 from mmrl_agents.vision import Vision
 
@@ -60,11 +61,14 @@ class Generator:
         end_ids: ids that end an answer.
         temperature: of the sampling distribution; 0 takes the likeliest id (log-probability 0).
         vision: how the model sees, if it does; the ids that it bans are never sampled.
+        bfloat16: products in bfloat16 (autocast).
     """
 
-    def __init__(self, model: Any, end_ids: Sequence[int], temperature: float, vision: Vision | None = None) -> None:
+    def __init__(self, model: Any, end_ids: Sequence[int], temperature: float, vision: Vision | None = None,
+                 bfloat16: bool = False) -> None:
         self.model = model
         self.feed = Feed(vision)
+        self.forward = Forward(bfloat16=bfloat16)
         self.end_ids = frozenset(end_ids)
         self.temperature = temperature
         self._keeps = can_keep(model)
@@ -86,7 +90,8 @@ class Generator:
         training = self.model.training
         self.model.eval()
         try:
-            return self._sample(rows) if self._keeps else self._sample_plain(rows)
+            with self.forward.autocast(self.model.device):
+                return self._sample(rows) if self._keeps else self._sample_plain(rows)
         finally:
             self.model.train(training)
 

@@ -75,7 +75,7 @@ class HeldOut:
         rollout = self.run.config.rollout
         vision = self.run.learner.vision if model is self.run.model else None
         return HFPolicy(model, self.run.processing, self.run.config.eval.temperature, rollout.max_new_tokens,
-                        rollout.max_context, vision)  # fmt: skip
+                        rollout.max_context, vision, self.run.precision.sample)  # fmt: skip
 
     def _all(self, policy: Policy, seed: int, episodes: int, what: str) -> list[EvalResult]:
         run = self.run

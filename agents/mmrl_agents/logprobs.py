@@ -90,6 +90,11 @@ class Scorer:
         assert values is not None
         return logp, spread, values
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's products."""
+        return self.forward.dtype(base_of(self.model).dtype)
+
     def _scored(self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length-1"],
                 images: Sequence[Sequence[Image]], learn_entropy: bool, packs: Sequence[Sequence[int]],
                 critic: Critic | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -117,10 +122,12 @@ class Scorer:
     def _states(self, layout: Layout) -> Float[Tensor, "packs slots width"]:
         """What the head reads in each slot; the logits themselves where it reads something else."""
         base = base_of(self.model)
-        inputs = decoder_inputs(layout, self.feed, base.dtype)
-        if self._reads_decoder(layout.ids):
-            return self.forward.of(base.get_decoder())(**inputs, use_cache=False).last_hidden_state
-        return self.forward.of(self.model)(**inputs, use_cache=False).logits
+        inputs = decoder_inputs(layout, self.feed, self.dtype)
+        split = self._reads_decoder(layout.ids)
+        with self.forward.autocast(layout.ids.device):
+            if split:
+                return self.forward.of(base.get_decoder())(**inputs, use_cache=False).last_hidden_state
+            return self.forward.of(self.model)(**inputs, use_cache=False).logits
 
     def _reads_decoder(self, ids: Int[Tensor, "packs slots"]) -> bool:
         if self._split is None:  # Vision's own check includes this one
@@ -129,7 +136,8 @@ class Scorer:
 
     def _head(self, states: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Logits over the temperature, at least float32."""
-        logits = base_of(self.model).get_output_embeddings()(states) if self._split else states
+        with self.forward.autocast(states.device):
+            logits = base_of(self.model).get_output_embeddings()(states) if self._split else states
         logits = logits if logits.dtype == torch.float64 else logits.float()
         allowed = self.feed.allowed(logits)
         return allowed if self.temperature == 1 else allowed / self.temperature  # logits are large; spare a copy

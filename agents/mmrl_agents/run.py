@@ -30,12 +30,13 @@ from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, language_parameters
-from mmrl_agents.forward import check_compiler
+from mmrl_agents.forward import Forward, check_compiler
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.models import ModelFiles, find_model, load_model, load_processing, sees
 from mmrl_agents.optimizers import check_optimizer
+from mmrl_agents.precision import FLOAT32, Precision, check_precision, decide, measure
 from mmrl_agents.processes import ALONE, Processes, joined
 from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_copy
 from mmrl_agents.same_run import check_same_config, check_same_model
@@ -60,6 +61,7 @@ class Run:
     learner: Learner
     reporter: Reporter
     progress: Progress
+    precision: Precision = FLOAT32
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     alarms: Alarms = field(default_factory=Alarms)
     outage: Outage = field(default_factory=Outage)
@@ -93,6 +95,7 @@ def check_names(loaded: LoadedConfig) -> None:
     check_credit(loaded)
     check_optimizer(loaded)
     check_processes(loaded)
+    check_precision(loaded)
     files = find_model(loaded.config.model_id, loaded.where("model_id"))
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
@@ -157,12 +160,17 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     sharing = Sharing(config.training_args.prefix_sharing, reporter.say)
     if done:
         checkpoint.restore_policy(done[-1][1], model)
+    args, temperature = config.training_args, config.rollout.temperature
+    precision = processes.of_first(
+        decide(loaded.output_dir, args.mixed_precision, lambda: measure(model, temperature, vision), reporter.say)
+        if processes.first else FLOAT32
+    )  # fmt: skip
     shards = sharded(processes, model, reference)
-    learner = Learner(model, config.training_args, config.rollout.temperature, total_steps, reference, budget, vision,
-                      critic, sharing, processes=processes, shards=shards)  # fmt: skip
+    learner = Learner(model, args, temperature, total_steps, reference, budget, vision, critic, sharing,
+                      Forward(args.torch_compile, precision.update), processes, shards)  # fmt: skip
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
-    run = Run(loaded, store, model, processing, learner, reporter, start, processes=processes, shards=shards)
+    run = Run(loaded, store, model, processing, learner, reporter, start, precision, processes=processes, shards=shards)
     if done:
         step, folder = done[-1]
         checkpoint.restore_learner(folder, learner)

@@ -106,6 +106,6 @@ def _check(pair: Sequence[Segment], scorer: Scorer) -> tuple[float, str]:
         except Exception as error:  # whatever a model's own code raises on being fed in this way
             return 0.0, f"the model cannot be shown a tree of tokens ({one_line(error)})"
     apart = (shared - plain).abs()
-    within = apart <= TOLERANCE[base_of(scorer.model).dtype] * (1 + plain.abs())
+    within = apart <= TOLERANCE[scorer.dtype] * (1 + plain.abs())
     worst = float(apart.max())
     return worst, "" if bool(within.all()) else f"the two paths differ by {worst:.0e} in a log-probability"

@@ -139,7 +139,7 @@ def make_policy(run: Run) -> HFPolicy:
     """The sampler: the learner's own model."""
     rollout = run.config.rollout
     policy = HFPolicy(run.model, run.processing, rollout.temperature, rollout.max_new_tokens, rollout.max_context,
-                      run.learner.vision)  # fmt: skip
+                      run.learner.vision, run.precision.sample)  # fmt: skip
     policy.updated(run.progress.step)
     if run.config.training_args.use_vllm_sampler:
         run.reporter.say("use_vllm_sampler: no vLLM sampler is installed; sampling with Hugging Face")

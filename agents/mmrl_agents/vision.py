@@ -106,7 +106,8 @@ class Vision:
         found = {i.sha256: None if learned else self._known.get(i.sha256) for i in images}
         new = {i.sha256: self.tokens.of(i) for i in images if found[i.sha256] is None}
         computed: dict[str, Tensor] = {}
-        with torch.set_grad_enabled(learned), nullcontext() if learned else evaluating(self._base):
+        plain = torch.autocast(self._base.device.type, enabled=False)  # sampler and update share what is found here
+        with plain, torch.set_grad_enabled(learned), nullcontext() if learned else evaluating(self._base):
             for keys in _alike(new):
                 computed.update(zip(keys, self._encode([new[k] for k in keys]), strict=True))
         for key, features in computed.items() if not learned else ():

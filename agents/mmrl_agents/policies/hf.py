@@ -33,16 +33,17 @@ class HFPolicy:
         max_new_tokens: token limit of an answer.
         max_context: token limit of prompt and answer; None takes the model's own.
         vision: how the model sees, if a learner shares it; None makes one of the processor.
+        bfloat16: products in bfloat16, whatever the weights are (autocast).
     """
 
     def __init__(self, model: Any, processing: Any, temperature: float = 1.0, max_new_tokens: int = 64,
-                 max_context: int | None = None, vision: Vision | None = None) -> None:
+                 max_context: int | None = None, vision: Vision | None = None, bfloat16: bool = False) -> None:
         ids = end_ids(model.generation_config, processing)
         self.transcript = Transcript(processing, ids, vision.tokens if vision is not None else None)
         if vision is None and self.transcript.image_tokens is not None:
             vision = Vision(model, self.transcript.image_tokens)
         self.vision = vision
-        self.generator = Generator(model, ids, temperature, vision)
+        self.generator = Generator(model, ids, temperature, vision, bfloat16)
         self.max_new_tokens = max_new_tokens
         own = context_of(model.config)
         if max_context is not None and max_context > own:
