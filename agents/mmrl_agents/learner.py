@@ -164,7 +164,7 @@ class Learner:
         ]
         metrics: dict[str, float] = {}
         for _ in range(self.args.num_iterations):
-            metrics = self._policy_step(prepared, terms)
+            metrics, prepared = self._policy_step(prepared, terms)
         self.entropy = metrics["entropy"]
         targets = self.processes.exchange([p.values.on_host() for p in prepared if p.values is not None])
         return {**metrics, **value_metrics([t for part in targets for t in part])}
@@ -187,13 +187,11 @@ class Learner:
     @torch.no_grad()
     def _prepare(self, batch: MicroBatch, chunk: Sequence[Segment], known: Sequence[Sequence[float]],
                  values: ValueRows | None) -> Prepared:
-        """Old log-probabilities (only if a second step will need them), the reference's, and what the critic learns."""
+        """Old log-probabilities as far as they are known already, the reference's, and what the critic learns."""
         self.model.eval()
         old, kind = None, torch.promote_types(self.model.dtype, torch.float32)
         if self.args.num_iterations > 1 and known:
             old = to_batch(known, chunk, batch.ids.shape[1], kind).to(batch.ids.device)
-        elif self.args.num_iterations > 1:
-            old = self.scorer(batch.ids, batch.mask, batch.images, batch.packs)[0]
         ref = self._score_reference(batch) if self.reference is not None and self.terms.kl_coef > 0 else None
         return Prepared(batch, old, ref, None if values is None else values.at(chunk, batch, kind))
 
@@ -215,18 +213,20 @@ class Learner:
             return (*self.scorer.tokens(batch.ids, batch.mask, batch.images, learn_entropy, batch.packs), None)
         return self.scorer.with_values(batch.ids, batch.mask, batch.images, self.critic, learn_entropy, batch.packs)
 
-    def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> dict[str, float]:
-        """One optimiser step over all micro-batches."""
+    def _policy_step(self, prepared: Sequence[Prepared], terms: LossTerms) -> tuple[dict[str, float], list[Prepared]]:
+        """One optimiser step over all micro-batches, which then know the old policy's log-probabilities."""
         # Dropout stays off: log-probabilities of sampler, old policy and update must be of one function.
         eval_mode(self.model)
-        total, wrong, entropy, stats = 0.0, 0.0, 0.0, list[LossStats]()
+        total, wrong, entropy, stats, after = 0.0, 0.0, 0.0, list[LossStats](), list[Prepared]()
         for p in prepared:
             b = p.batch
             logp, h, v = self._pass(b, terms.entropy_coef > 0)
             if not b.mask.any():  # made only because the other processes make theirs
                 (0 * logp.sum()).backward()
+                after.append(p)
                 continue
             old = logp.detach() if p.old is None else p.old
+            after.append(dataclasses.replace(p, old=old))
             loss, s = policy_loss(logp, old, b.mu, p.ref, b.advantage, b.weight, b.mask, terms, h)
             total += float(loss.detach())
             if v is not None and p.values is not None:
@@ -241,7 +241,7 @@ class Learner:
         stats = [s for part in parts for s in part[1]]
         out = {"loss": total, **self._step(), **_summary(stats)}
         out["entropy"] = entropy / max(sum(s.tokens for s in stats), 1)
-        return out if self.critic is None else {**out, "value_loss": wrong}
+        return (out if self.critic is None else {**out, "value_loss": wrong}), after
 
     def imitate(self, segments: Sequence[Segment]) -> dict[str, float]:
         """One optimiser step of supervised learning on the masked ids of ``segments``."""

@@ -268,6 +268,20 @@ def test_further_iterations_compare_with_the_log_probabilities_before_the_first(
     assert metrics["ratio_deviation"] == pytest.approx(deviation, abs=1e-9)
 
 
+def test_further_iterations_need_no_pass_of_their_own_for_the_old_policy() -> None:
+    passes = dict.fromkeys((1, 3), 0)
+    for iterations in passes:
+        made = learner(llama(), num_iterations=iterations, per_device_train_batch_size=3, prefix_sharing=False)
+
+        def count(*_: object, iterations: int = iterations) -> None:
+            passes[iterations] += 1
+
+        made.model.get_decoder().register_forward_hook(count)
+        made.update(ragged(7), ADVANTAGES)
+    assert passes[1] >= 2
+    assert passes[3] == 3 * passes[1]
+
+
 def whole_batch(skip_zero: bool = False) -> MicroBatch:
     segments = [s for i, t in enumerate(ragged(7)) for s in segments_of(t, i) if ADVANTAGES[i] or not skip_zero]
     return collate(segments, torch.tensor(ADVANTAGES).double(), token_counts(segments, 7).double())
