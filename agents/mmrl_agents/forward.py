@@ -35,9 +35,9 @@ class Forward:
         if not self.compiled:
             return part
         if id(part) not in self._made:
-            self._made[id(part)] = torch.compile(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
+            make: Any = torch.compile  # its overloads do not know of recompile_limit yet
+            self._made[id(part)] = make(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
         return self._made[id(part)]
-
 
 
 AS_WRITTEN = Forward()
