@@ -78,8 +78,8 @@ def test_a_model_that_changed_behind_its_name_is_bad_input(tmp_path: Path) -> No
         Grpo().train(loaded, True, StopAfter(1))
     folder = loaded.output_dir / "checkpoints" / "step-1"
     assert str(error.value) == (
-        f"{folder} is a checkpoint of another model than '{tmp_path / 'model'}' is now: head_dim: was 8, now 16; "
-        "hidden_size: was 32, now 64; intermediate_size: was 64, now 128; put the model back, or start a new run in "
-        "another training_args.output_dir"
+        f"{folder} is a checkpoint of another model than '{tmp_path / 'model'}' is now: hidden_size: was 32, "
+        "now 64; intermediate_size: was 64, now 128; head_dim: was 8, now 16; put the model back, or start a new run "
+        "in another training_args.output_dir"
     )
     assert files == {p: p.read_bytes() for p in loaded.output_dir.rglob("*") if p.is_file()}
