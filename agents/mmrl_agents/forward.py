@@ -37,7 +37,8 @@ class Forward:
         if not self.compiled:
             return part
         if id(part) not in self._made:
-            self._made[id(part)] = torch.compile(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
+            make: Any = torch.compile  # its overloads do not know of recompile_limit yet
+            self._made[id(part)] = make(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
         return self._made[id(part)]
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -47,7 +48,6 @@ class Forward:
     def dtype(self, weights: torch.dtype) -> torch.dtype:
         """The type of products, of weights of type ``weights``."""
         return torch.bfloat16 if self.bfloat16 else weights
-
 
 AS_WRITTEN = Forward()
 
