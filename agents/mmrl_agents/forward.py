@@ -1,4 +1,4 @@
-"""How the forward passes of an update run: compiled or as they are written.
+"""How the forward passes of an update run: compiled or as they are written, products as the weights or in bfloat16.
 
 Comes in: a part of a model.  Goes out: the same function of the same weights, faster after a first pass that compiles.
 The model itself stays as it is: its sampler, its checkpoints and its adapters know nothing of this.
@@ -25,9 +25,11 @@ class Forward:
 
     Attributes:
         compiled: by ``torch.compile``, with sizes that may change, so that ragged micro-batches need no new version.
+        bfloat16: products in bfloat16, weights and gradients as they are (autocast).
     """
 
     compiled: bool = False
+    bfloat16: bool = False
     _made: dict[int, Any] = field(default_factory=dict[int, Any], compare=False, repr=False)
 
     def of(self, part: Any) -> Any:
@@ -39,6 +41,13 @@ class Forward:
             self._made[id(part)] = make(part, dynamic=True, recompile_limit=VARIANTS, isolate_recompiles=True)
         return self._made[id(part)]
 
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """What to run a part in."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def dtype(self, weights: torch.dtype) -> torch.dtype:
+        """The type of products, of weights of type ``weights``."""
+        return torch.bfloat16 if self.bfloat16 else weights
 
 AS_WRITTEN = Forward()
 
