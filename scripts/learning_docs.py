@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from algorithms import ALGORITHMS, Settings  # noqa: E402
 from learning_results import Results, measured, read  # noqa: E402
-from learning_runs import RED_BALL, TASKS, TEN_ARMS, TRIES, laid_over, reached_by  # noqa: E402
+from learning_runs import RED_BALL, TASKS, TEN_ARMS, TRIES, Task, laid_over, reached_by  # noqa: E402
 
 PAGE = ROOT / "docs" / "learning.md"
 INTRO = """\
@@ -91,12 +91,17 @@ def rise(found: dict[str, Any] | None) -> str:
 
 def row(name: str, results: Results) -> str:
     """One algorithm."""
-    arms, ball = (measured(results, task, name) for task in TASKS)
-    mark = reached_by(ALGORITHMS[name], RED_BALL)
-    own = "" if mark == RED_BALL.reached else f"<br>mark: {mark:.0%}"
-    steps = ", ".join(str(f["steps"]) if f else "-" for f in (arms, ball))
-    minutes = ", ".join(f"{f['minutes']:.1f}" if f else "-" for f in (arms, ball))
-    return f"| {name} | {differs(name)} | {rise(arms)} | {rise(ball)}{own} | {steps} | {minutes} |\n"
+    found = [measured(results, task, name) for task in TASKS]
+    rises = " | ".join(rise(f) + own_mark(name, task) for f, task in zip(found, TASKS.values(), strict=True))
+    steps = ", ".join(str(f["steps"]) if f else "-" for f in found)
+    minutes = ", ".join(f"{f['minutes']:.1f}" if f else "-" for f in found)
+    return f"| {name} | {differs(name)} | {rises} | {steps} | {minutes} |\n"
+
+
+def own_mark(name: str, task: Task) -> str:
+    """The algorithm's mark, where it is not the task's."""
+    mark = reached_by(ALGORITHMS[name], task)
+    return "" if mark == task.reached else f"<br>mark: {mark:.0%}"
 
 
 def base(tree: Settings) -> str:

@@ -115,8 +115,8 @@ class Way:
     def learner(self, model: Any, reference: Reference | None = None, tell: Callable[[str], None] | None = None,
                 **changes: Any) -> Learner:  # fmt: skip
         """A learner for ``model``; ``changes`` are of its arguments."""
-        args = TrainingArgs(**{"learning_rate": 1e-3, "max_grad_norm": 1e9, "per_device_train_batch_size": 100,
-                               **self.args, **changes})  # fmt: skip
+        given: dict[str, Any] = {"learning_rate": 1e-3, "max_grad_norm": 1e9, "per_device_train_batch_size": 100}
+        args = TrainingArgs(**given | self.args | changes)
         critic = Critic.of(model) if self.step is with_critic else None
         sharing = Sharing(args.prefix_sharing, tell or (lambda _: None))
         return Learner(model, args, TEMPERATURE, 10, reference, BUDGET, critic=critic, sharing=sharing)
