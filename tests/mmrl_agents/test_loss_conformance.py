@@ -276,9 +276,10 @@ def test_four_steps_are_two_and_two_more_after_a_checkpoint(name: str, window: i
     for made, steps in ((whole, 4), (cut, 2)):
         for _ in range(steps):
             way.step(made, episodes(window), WORTH)
-    checkpoint.save(tmp_path / "c", cut.model, load_processing(files), cut, Progress())
+    checkpoint.save(tmp_path / "c", cut.model, load_processing(files), cut.state_dict(), Progress())
     resumed = start()
-    checkpoint.restore(tmp_path / "c", resumed.model, resumed)
+    checkpoint.restore_policy(tmp_path / "c", resumed.model)
+    checkpoint.restore_learner(tmp_path / "c", resumed)
     assert all(torch.equal(a, b) for a, b in zip(bits(resumed), bits(cut), strict=True))
     for _ in range(2):
         way.step(resumed, episodes(window), WORTH)
