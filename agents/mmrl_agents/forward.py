@@ -70,9 +70,11 @@ def check_compiler(loaded: LoadedConfig) -> None:
 @cache
 def compiler_problem(device: str) -> str:
     """What goes wrong when a small function is compiled and run; empty if nothing does."""
-    compiled = torch.compile(_probe, dynamic=True, options={"force_disable_caches": True})
+    compiled = torch.compile(_probe, dynamic=True)
+    settings: Any = torch.compiler.config
     try:
-        compiled(torch.ones(3, device=device))
+        with settings.patch(force_disable_caches=True):  # what an earlier process compiled says nothing of now
+            compiled(torch.ones(3, device=device))
     except Exception as error:  # whatever the compiler's parts raise
         return one_line(error)
     return ""
