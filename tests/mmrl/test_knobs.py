@@ -31,7 +31,7 @@ def planned(config: Config) -> MemoryPlan:
     return MemoryPlan(
         weights=(250 if args.load_in_4bit else 1000 // half), reference=0, gradients=learned // half,
         optimizer=2 * learned // (4 if args.optim == "adamw_8bit" else half),
-        activations=tokens // half // (3 if args.gradient_checkpointing else 1), kept=learned // half, heap=0,
+        activations=tokens // half // (3 if args.gradient_checkpointing else 1), kept=learned // half,
         cache=cache // half, work=0, best=0, base=0, notes={}, tokens=tokens, rows=min(r.max_batch, 40),
         length=min(100, r.max_context or 100),
     )  # fmt: skip

@@ -23,8 +23,8 @@ def test_a_table_for_this_machine(mmrl: Callable[..., Any], config: Path) -> Non
     code, out, err = mmrl("plan", str(config))
     assert (code, err) == (0, "")
     names = [line.split("  ")[0] for line in out.splitlines()]
-    assert names == ["Python and libraries", "weights", "optimiser", "gradients", "activations", "between tensors",
-                     "KV cache", "beside it", "peak while sampling", "peak while learning", "peak"]  # fmt: skip
+    assert names == ["Python and libraries", "weights", "optimiser", "gradients", "activations", "KV cache",
+                     "beside it", "peak while sampling", "peak while learning", "peak"]  # fmt: skip
     assert "million, float32" in out
     assert "adamw" in out
     assert not (config.parent / "run").exists()  # the run's folder is not made
