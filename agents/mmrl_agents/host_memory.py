@@ -26,8 +26,8 @@ MMAP_THRESHOLD = -3
 def give_back_freed(model: torch.nn.Module) -> None:
     """Where a model is large, have large blocks mapped one by one from here on: none stays with the process once free.
 
-    Left to itself glibc keeps them (up to 32 MiB each) in its heap, where a free block that was aligned, as all of
-    PyTorch's are, is too small for the next of its size.  Other C libraries stay as they are.
+    Left to itself glibc keeps them (up to 32 MiB each) in its heap, in pieces between blocks that stay.  Other C
+    libraries are left as they are.
     """
     if platform.libc_ver()[0] == "glibc" and sum(p.nbytes for p in model.parameters()) >= LARGE_MODEL:
         ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE)

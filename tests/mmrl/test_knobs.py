@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,21 @@ def test_the_first_knob_is_turned_as_far_as_it_must(plan_with: PlanWith) -> None
 def test_a_knob_is_turned_no_further_than_it_gives(plan_with: PlanWith) -> None:
     tokens = "training_args.max_tokens_per_micro_batch"
     assert turned(plan_with, 4200) == [
-        (f"{tokens}=2048", 7000),  # now sampling is the peak
-        ("rollout.max_batch=16", 6048),  # and now learning
-        (f"{tokens}=512", 4600),
-        ("rollout.max_batch=8", 4512),
-        (f"{tokens}=256", 4300),  # one row of 300 always goes
+        (f"{tokens}=256", 7000),  # one row of 300 always goes; sampling is the peak all the while
+        ("rollout.max_batch=8", 4300),  # and now learning
         ("training_args.gradient_checkpointing=true", 4100),
+    ]
+
+
+def test_of_two_phases_as_large_each_is_turned_before_anything_harmful(plan_with: PlanWith) -> None:
+    def plan(changes: Sequence[str]) -> tuple[Config, MemoryPlan]:
+        config, made = plan_with(changes)
+        return config, replace(made, cache=6000 * min(config.rollout.max_batch, 40) // 40)
+
+    assert plan([])[1].phases == {"sampling": 9000, "learning": 9000}
+    assert turned(plan, 7500) == [
+        ("training_args.max_tokens_per_micro_batch=2048", 9000),
+        ("rollout.max_batch=16", 6048),
     ]
 
 
