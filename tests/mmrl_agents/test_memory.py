@@ -48,12 +48,15 @@ def growth(config: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-@pytest.mark.parametrize("args", [{}, {"lora": {"r": 16}}], ids=["full", "lora"])
+@pytest.mark.parametrize("args", [
+    {"max_steps": 2},  # only the second update finds the optimiser's state
+    {"max_steps": 1, "lora": {"r": 16}},
+], ids=["full", "lora"])  # fmt: skip
 def test_the_peak_is_planned_within_15_percent(tmp_path: Path, args: dict[str, Any]) -> None:
     wide(tmp_path)
     loaded = run_config(
         tmp_path,
-        training_args={"max_steps": 2, "num_generations": 8, "per_device_train_batch_size": 8,
+        training_args={"num_generations": 8, "per_device_train_batch_size": 8,
                        "gradient_accumulation_steps": 1, "save_steps": 50, **args},
         rollout={"max_new_tokens": 64},
     )  # fmt: skip
