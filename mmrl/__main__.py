@@ -1,6 +1,8 @@
 """``python -m mmrl``: the command line, for launchers that start a module."""
 
+import sys
+
 from mmrl.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ from mmrl.memory_plan import MemoryPlan
 SMALLEST = 64
 """Tokens below which no limit is turned."""
 WORTH = 0.99
-"""A turn is taken if it leaves less than this of the peak."""
+"""A turn is taken if it leaves less than this of what is too much."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def fit(plan_with: PlanWith, limit: int) -> Iterator[Turned]:
     config, now = plan_with(changes)
     at = 0
     while at < len(KNOBS) and now.peak > limit:
-        turn = _turn(KNOBS[at].turns(config, now), changes, plan_with, now.peak, limit)
+        turn = _turn(KNOBS[at].turns(config, now), changes, plan_with, excess(now, limit), limit)
         if turn is None:
             at += 1
             continue
@@ -131,7 +131,12 @@ def changed(changes: Sequence[str], change: str) -> list[str]:
     return list({c.partition("=")[0]: c for c in (*changes, change)}.values())
 
 
-def _turn(turns: Sequence[str], changes: Sequence[str], plan_with: PlanWith, peak: int, limit: int) -> tuple[
+def excess(plan: MemoryPlan, limit: int) -> int:
+    """Bytes above a limit, of all phases together: where two are as large, a turn that makes one smaller helps."""
+    return sum(max(0, size - limit) for size in plan.phases.values())
+
+
+def _turn(turns: Sequence[str], changes: Sequence[str], plan_with: PlanWith, over: int, limit: int) -> tuple[
         str, tuple[Config, MemoryPlan]] | None:  # fmt: skip
     """How far to turn a knob, and what comes of it; None if it gives nothing."""
     tried: list[tuple[str, tuple[Config, MemoryPlan]]] = []
@@ -140,9 +145,10 @@ def _turn(turns: Sequence[str], changes: Sequence[str], plan_with: PlanWith, pea
             made = plan_with(changed(changes, change))
         except BadInput:  # turned too far: an episode has no room for an answer any more
             break
-        if made[1].peak >= WORTH * (tried[-1][1][1].peak if tried else peak):
+        if (left := excess(made[1], limit)) >= WORTH * over:
             break
         tried.append((change, made))
-        if made[1].peak <= limit:
+        over = left
+        if over == 0:
             break
     return tried[-1] if tried else None

@@ -23,8 +23,6 @@ class MemoryPlan:
         activations: what a pass of an update keeps for its backward pass, the head's logits included, at its peak.
         kept: how much of the gradients is there at that peak: all where a step has several passes, 0 where it has one,
             whose gradients come as its activations go.
-        heap: free memory between tensors that the process cannot give back while it learns; 0 where tensors do not lie
-            in the process's own memory.
         cache: keys and values while sampling.
         work: what sampling takes beside them, at its peak.
         best: a second set of weights: the best checkpoint, evaluated after the last step.
@@ -39,7 +37,6 @@ class MemoryPlan:
     gradients: int
     activations: int
     kept: int
-    heap: int
     cache: int
     work: int
     best: int
@@ -55,7 +52,7 @@ class MemoryPlan:
         resident = self.base + self.weights + self.reference + self.optimizer
         sampling = self.cache + self.work
         phases = {"sampling": resident + sampling if sampling else 0,
-                  "learning": resident + self.heap + max(self.kept + self.activations, self.gradients),
+                  "learning": resident + max(self.kept + self.activations, self.gradients),
                   "evaluating the best": resident + self.best + sampling if self.best else 0}  # fmt: skip
         return {name: size for name, size in phases.items() if size}
 

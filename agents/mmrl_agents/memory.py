@@ -35,12 +35,6 @@ from mmrl_agents.trace import trace_sampling, trace_update
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.vision import Vision
 
-HEAP = 0.4
-"""Memory between tensors, as a share of what comes and goes in an update, where they lie in the C library's heap.
-
-An allowance: glibc gives back no free memory that lies below memory in use.  On a random Llama of 49 million weights it
-was 156 MiB beside 248 MiB that came and went, found by the peak with ``MALLOC_MMAP_THRESHOLD_=131072``, with which each
-larger tensor is mapped and unmapped by itself."""
 PROBED = 8
 """Tasks that are played to see how long an evaluation's episodes are, where a run samples in evaluations alone."""
 
@@ -119,7 +113,6 @@ class MemoryPlanner:
             gradients=sizes.gradients,
             activations=learned.peak - learned.gradients,
             kept=learned.gradients,
-            heap=round(HEAP * learned.peak) if on_host else 0,
             cache=sampled.cache if sampled else 0,
             work=sampled.work if sampled else 0,
             best=sizes.weights if best else 0,
@@ -163,7 +156,6 @@ def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling 
         "activations": f"{passes.count} pass{'es' * (passes.count > 1)} a step, the largest {lines}, "
                        f"{one.states} of them through the head"
                        + (", checkpointed" if args.gradient_checkpointing else ""),
-        "heap": "that the C library cannot give back: an allowance",
         "cache": held,
         "work": read,
     }  # fmt: skip

@@ -31,6 +31,7 @@ from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, language_parameters
 from mmrl_agents.forward import Forward, check_compiler
+from mmrl_agents.host_memory import give_back_freed
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.loss_type import find_loss
@@ -152,6 +153,7 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
     if done:
         check_same_model(done[-1][1], files)
     model, reference = build_model(files, config.training_args, refers, processes.device)
+    give_back_freed(model)
     budget = config.rollout.max_new_tokens * (largest(config.rollout.max_turns) or DR_GRPO_TURNS)
     tokens = image_tokens(processing)
     vision = None if tokens is None else Vision(model, tokens)

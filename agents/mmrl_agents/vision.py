@@ -106,7 +106,9 @@ class Vision:
         found = {i.sha256: None if learned else self._known.get(i.sha256) for i in images}
         new = {i.sha256: self.tokens.of(i) for i in images if found[i.sha256] is None}
         computed: dict[str, Tensor] = {}
-        plain = torch.autocast(self._base.device.type, enabled=False)  # sampler and update share what is found here
+        # Sampler and update share what is found here; a model without weights is on a device that knows no autocast.
+        kind = self._base.device.type
+        plain = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
         with plain, torch.set_grad_enabled(learned), nullcontext() if learned else evaluating(self._base):
             for keys in _alike(new):
                 computed.update(zip(keys, self._encode([new[k] for k in keys]), strict=True))

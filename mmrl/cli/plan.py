@@ -27,7 +27,6 @@ PARTS = {
     "optimizer": "optimiser",
     "gradients": "gradients",
     "activations": "activations",
-    "heap": "between tensors",
     "cache": "KV cache",
     "work": "beside it",
     "best": "best weights",

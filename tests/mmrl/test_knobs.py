@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def planned(config: Config) -> MemoryPlan:
     return MemoryPlan(
         weights=(250 if args.load_in_4bit else 1000 // half), reference=0, gradients=learned // half,
         optimizer=2 * learned // (4 if args.optim == "adamw_8bit" else half),
-        activations=tokens // half // (3 if args.gradient_checkpointing else 1), kept=learned // half, heap=0,
+        activations=tokens // half // (3 if args.gradient_checkpointing else 1), kept=learned // half,
         cache=cache // half, work=0, best=0, base=0, notes={}, tokens=tokens, rows=min(r.max_batch, 40),
         length=min(100, r.max_context or 100),
     )  # fmt: skip
@@ -68,12 +69,21 @@ def test_the_first_knob_is_turned_as_far_as_it_must(plan_with: PlanWith) -> None
 def test_a_knob_is_turned_no_further_than_it_gives(plan_with: PlanWith) -> None:
     tokens = "training_args.max_tokens_per_micro_batch"
     assert turned(plan_with, 4200) == [
-        (f"{tokens}=2048", 7000),  # now sampling is the peak
-        ("rollout.max_batch=16", 6048),  # and now learning
-        (f"{tokens}=512", 4600),
-        ("rollout.max_batch=8", 4512),
-        (f"{tokens}=256", 4300),  # one row of 300 always goes
+        (f"{tokens}=256", 7000),  # one row of 300 always goes; sampling is the peak all the while
+        ("rollout.max_batch=8", 4300),  # and now learning
         ("training_args.gradient_checkpointing=true", 4100),
+    ]
+
+
+def test_of_two_phases_as_large_each_is_turned_before_anything_harmful(plan_with: PlanWith) -> None:
+    def plan(changes: Sequence[str]) -> tuple[Config, MemoryPlan]:
+        config, made = plan_with(changes)
+        return config, replace(made, cache=6000 * min(config.rollout.max_batch, 40) // 40)
+
+    assert plan([])[1].phases == {"sampling": 9000, "learning": 9000}
+    assert turned(plan, 7500) == [
+        ("training_args.max_tokens_per_micro_batch=2048", 9000),
+        ("rollout.max_batch=16", 6048),
     ]
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from mmrl.memory_plan import MemoryPlan
 
-PLAN = MemoryPlan(weights=100, reference=0, optimizer=200, gradients=100, activations=50, kept=100, heap=0, cache=30,
+PLAN = MemoryPlan(weights=100, reference=0, optimizer=200, gradients=100, activations=50, kept=100, cache=30,
                   work=20, best=0, base=7, notes={}, tokens=64, rows=8, length=32)  # fmt: skip
 
 
@@ -23,7 +23,3 @@ def test_a_best_checkpoint_is_a_second_set_of_weights() -> None:
 
 def test_a_run_that_never_samples_has_no_such_phase() -> None:
     assert list(replace(PLAN, cache=0, work=0).phases) == ["learning"]
-
-
-def test_what_lies_between_tensors_adds_to_learning_alone() -> None:
-    assert replace(PLAN, heap=40).phases == {"sampling": 357, "learning": 497}

@@ -116,3 +116,10 @@ def test_every_help_has_an_example(words: str, mmrl: Callable[..., Any]) -> None
     code, out, _ = mmrl(*words.split(), "--help")
     assert code == 0
     assert f"mmrl {words} " in out.split("For example:")[1]
+
+
+def test_as_a_module_it_ends_with_the_same_code(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "mmrl", "train", "none.yaml"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("mmrl: ")

@@ -23,8 +23,8 @@ def test_a_table_for_this_machine(mmrl: Callable[..., Any], config: Path) -> Non
     code, out, err = mmrl("plan", str(config))
     assert (code, err) == (0, "")
     names = [line.split("  ")[0] for line in out.splitlines()]
-    assert names == ["Python and libraries", "weights", "optimiser", "gradients", "activations", "between tensors",
-                     "KV cache", "beside it", "peak while sampling", "peak while learning", "peak"]  # fmt: skip
+    assert names == ["Python and libraries", "weights", "optimiser", "gradients", "activations", "KV cache",
+                     "beside it", "peak while sampling", "peak while learning", "peak"]  # fmt: skip
     assert "million, float32" in out
     assert "adamw" in out
     assert not (config.parent / "run").exists()  # the run's folder is not made
@@ -39,6 +39,15 @@ def test_one_object_in_bytes(mmrl: Callable[..., Any], config: Path) -> None:
     assert "fits" not in found
 
 
+def test_a_model_that_sees(mmrl: Callable[..., Any], tmp_path: Path) -> None:
+    seeing = run_config(tmp_path, environments=[{"id": "vqa/shapes", "kwargs": {"image_size": 56}}]).path
+    code, out, err = mmrl("plan", str(seeing), "model_id=mmrl/tiny-vlm", "training_args.freeze_vision=true", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert (code, err) == (0, "")
+    assert 0 < found["gradients"] < found["weights"]
+    assert found["activations"] > 0
+
+
 def test_what_fits_a_gpu(mmrl: Callable[..., Any], config: Path) -> None:
     code, out, _ = mmrl("plan", str(config), "--gpu", "t4")
     assert code == 0
@@ -50,12 +59,12 @@ def test_what_fits_a_gpu(mmrl: Callable[..., Any], config: Path) -> None:
 def test_what_to_turn(mmrl: Callable[..., Any], config: Path) -> None:
     _, out, _ = mmrl("plan", str(config), "--json", "--gpu", "1GiB")
     peak = json.loads(out)["peak"]
-    code, out, _ = mmrl("plan", str(config), "--json", "--gpu", f"{0.6 * peak / 2**20:.4f}MiB")
+    code, out, _ = mmrl("plan", str(config), "--json", "--gpu", f"{0.75 * peak / 2**20:.4f}MiB")
     found = json.loads(out)
     assert (code, found["fits"]) == (0, True)
     assert found["peak"] == peak
-    assert found["turns"][-1]["peak"] <= 0.54 * peak
-    code, out, _ = mmrl("plan", str(config), *found["set"], "--gpu", f"{0.6 * peak / 2**20:.4f}MiB")
+    assert found["turns"][-1]["peak"] <= 0.675 * peak
+    code, out, _ = mmrl("plan", str(config), *found["set"], "--gpu", f"{0.75 * peak / 2**20:.4f}MiB")
     assert code == 0
     assert "fits, with" in out
 
