@@ -96,7 +96,7 @@ def _learn(model: Any, one: Pass, feed: Feed, critic: Critic | None, learn_entro
     vocabulary = base.config.get_text_config().vocab_size
     logp, _ = log_probabilities(states, of, torch.zeros_like(of), head, vocabulary, learn_entropy)
     loss = logp.sum() if critic is None else logp.sum() + critic(states).sum()
-    loss.backward()
+    torch.autograd.backward(loss)  # loss.backward() would shut off Fused in what checkpoints compute again
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from mmrl_agents.fused import Fused
 from mmrl_agents.tally import Tally
@@ -28,3 +29,13 @@ def test_attention_without_values_keeps_what_it_keeps_with_them(mask: str) -> No
 
 def test_no_weight_is_kept_for_every_pair_of_tokens() -> None:
     assert kept_and_peak("meta", "none")[0] < 2 * 4 * 96 * 96 * 4
+
+
+def test_what_is_computed_again_is_run_in_the_same_way() -> None:
+    query = torch.zeros(2, 4, 512, 16, device="meta", requires_grad=True)
+    weights = 2 * 4 * 512 * 512 * 4
+    with Fused(), Tally([query]) as tally:
+        out: torch.Tensor = checkpoint(lambda q: scaled_dot_product_attention(q * 2, q, q), query, use_reentrant=False)
+        torch.autograd.backward(out.sum())
+    assert query.grad is not None
+    assert tally.peak < weights
