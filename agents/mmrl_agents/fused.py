@@ -6,23 +6,32 @@ keeps a weight for every pair of tokens; on a CPU or GPU it does not.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
+from torch.nn import functional
 
 
-class Fused(TorchFunctionMode):
-    """Runs attention by the kernel that PyTorch takes on a CPU; those of GPUs keep as much."""
+@contextmanager
+def fused() -> Generator[None]:
+    """Runs attention on the ``meta`` device by the kernel that PyTorch takes on a CPU; those of GPUs keep as much.
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one function."""
-        kwargs = kwargs or {}
-        if func is scaled_dot_product_attention and len(args) == 3 and args[0].is_meta and args[0].dim() == 4:
-            return _attend(*args, **kwargs)
-        return func(*args, **kwargs)
+    The function itself is replaced: a mode would be off in a backward pass, where checkpoints compute again.
+    """
+    plain = functional.scaled_dot_product_attention
+
+    def attend(query: Tensor, *args: Any, **more: Any) -> Tensor:
+        run = _attend if query.is_meta and query.dim() == 4 else plain
+        return run(query, *args, **more)
+
+    functional.scaled_dot_product_attention = attend
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,

@@ -23,7 +23,7 @@ from mmrl_agents.blueprint import META, in_four_bits, nbytes
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, with_cache
 from mmrl_agents.feed import Feed
-from mmrl_agents.fused import Fused
+from mmrl_agents.fused import fused
 from mmrl_agents.generate import draw
 from mmrl_agents.head import log_probabilities
 from mmrl_agents.kv_cache import SlabLayer
@@ -73,7 +73,7 @@ def trace_update(model: Any, passes: Passes, args: TrainingArgs, feed: Feed, cri
     gradients = nbytes([p for p in model.parameters() if p.requires_grad])
     unpacked = max((w.nbytes for w in in_four_bits(model)), default=0) if args.load_in_4bit else 0
     again = passes.count > 1
-    with Fused(), Tally(_held(model)) as tally, _explained(base):
+    with fused(), Tally(_held(model)) as tally, _explained(base):
         for one in passes.largest * (2 if again else 1):
             _learn(model, one, feed, head, args.entropy_coef > 0)
     model.zero_grad(set_to_none=True)
@@ -114,7 +114,7 @@ def trace_sampling(model: Any, sampling: Sampling, feed: Feed) -> Sampled:
     model.eval()
     base, decoder = base_of(model), base_of(model).get_decoder()
     count = base.config.get_text_config().num_hidden_layers
-    with Fused(), Tally(_held(model)) as tally, _explained(base):
+    with fused(), Tally(_held(model)) as tally, _explained(base):
         layers = [SlabLayer() for _ in range(count)]
         _read(base, decoder, sampling.fed_rows, sampling.fed_tokens, layers, feed, sampling.images)
         read, like = tally.peak, [(layer.keys, layer.values) for layer in layers]
