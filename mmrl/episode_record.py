@@ -1,18 +1,14 @@
 """What is said of each episode of an evaluation: one JSON object a line, so that a figure can be checked case by case.
 
-Comes in: evaluated trajectories.  Goes out: JSON Lines, and back.
+Comes in: evaluated trajectories.  Goes out: JSON Lines.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from mmrl.errors import BadInput
 from mmrl.trajectory import Trajectory
 
 
@@ -56,21 +52,3 @@ def record_of(trajectory: Trajectory) -> EpisodeRecord:
 def to_lines(records: Iterable[EpisodeRecord]) -> bytes:
     """JSON Lines, one episode a line."""
     return "".join(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in records).encode()
-
-
-def read_records(path: Path) -> Sequence[EpisodeRecord]:
-    """Read what :func:`to_lines` wrote.
-
-    Raises:
-        BadInput: naming the file and the line that is no record.
-    """
-    check = TypeAdapter(EpisodeRecord)
-    out: list[EpisodeRecord] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            out.append(check.validate_json(line, strict=True))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise BadInput(f"{path}:{number}: not the record of an episode: {where} {first['msg']}") from error
-    return out

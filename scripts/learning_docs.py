@@ -18,9 +18,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from algorithms import ALGORITHMS, Settings  # noqa: E402
-from learning_results import Results, measured, read  # noqa: E402
-from learning_runs import RED_BALL, TASKS, TEN_ARMS, TRIES, Task, laid_over, reached_by  # noqa: E402
+from algorithms import ALGORITHMS, Settings  # noqa: E402 - they lie among the tests
+from learning_results import Results, measured, read  # noqa: E402 - as above
+from learning_runs import RED_BALL, TASKS, TEN_ARMS, TRIES, Task, laid_over, reached_by  # noqa: E402 - as above
 
 PAGE = ROOT / "docs" / "learning.md"
 INTRO = """\

@@ -49,6 +49,7 @@ class Forward:
         """The type of products, of weights of type ``weights``."""
         return torch.bfloat16 if self.bfloat16 else weights
 
+
 AS_WRITTEN = Forward()
 
 

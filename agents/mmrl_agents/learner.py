@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ from mmrl_agents.critic import Critic, ValueRows, ValueTargets, value_loss, valu
 from mmrl_agents.foresight import NOTHING, Foreseen, foresight
 from mmrl_agents.forward import Forward
 from mmrl_agents.logprobs import Scorer
-from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss, weighted_log_ratio
+from mmrl_agents.loss import KL, LossStats, LossTerms, policy_loss, sft_loss, summary, weighted_log_ratio
 from mmrl_agents.loss_type import find_loss
 from mmrl_agents.normaliser import NORMALISERS
 from mmrl_agents.optimizers import make_optimizer
@@ -239,7 +239,7 @@ class Learner:
         parts = self.processes.exchange(((total, wrong, entropy), stats))
         total, wrong, entropy = (sum(part[0][i] for part in parts) for i in range(3))
         stats = [s for part in parts for s in part[1]]
-        out = {"loss": total, **self._step(), **_summary(stats)}
+        out = {"loss": total, **self._step(), **summary(stats)}
         out["entropy"] = entropy / max(sum(s.tokens for s in stats), 1)
         return (out if self.critic is None else {**out, "value_loss": wrong}), after
 
@@ -368,17 +368,3 @@ def _scheduler(optimizer: torch.optim.Optimizer, args: TrainingArgs, total: int)
     warmup = args.warmup_steps or round(args.warmup_ratio * total)
     name = "constant_with_warmup" if args.lr_scheduler_type == "constant" else args.lr_scheduler_type
     return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total)
-
-
-def _summary(stats: Sequence[LossStats]) -> dict[str, float]:
-    sums = {f.name: sum(getattr(s, f.name) for s in stats) for f in fields(LossStats)}
-    tokens = max(sums["tokens"], 1)
-    return {
-        "tokens": float(sums["tokens"]),
-        "clip_share": sums["clipped"] / tokens,
-        "kl": sums["kl"] / tokens,
-        "mismatch_kl": sums["mismatch"] / tokens,
-        "effective_sample": sums["weight"] ** 2 / (tokens * sums["weight_sq"]) if sums["weight_sq"] > 0 else 0.0,
-        "dropped_share": sums["dropped"] / tokens,
-        "ratio_deviation": max(s.ratio for s in stats),
-    }

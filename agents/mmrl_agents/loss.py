@@ -8,8 +8,8 @@ micro-batches changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float
@@ -96,6 +96,21 @@ class LossStats:
     weight_sq: float
     dropped: float
     ratio: float
+
+
+def summary(stats: Sequence[LossStats]) -> dict[str, float]:
+    """The metrics of an optimiser step, from what each of its calls says of its tokens; at least one."""
+    sums = {f.name: sum(getattr(s, f.name) for s in stats) for f in fields(LossStats)}
+    tokens = max(sums["tokens"], 1)
+    return {
+        "tokens": float(sums["tokens"]),
+        "clip_share": sums["clipped"] / tokens,
+        "kl": sums["kl"] / tokens,
+        "mismatch_kl": sums["mismatch"] / tokens,
+        "effective_sample": sums["weight"] ** 2 / (tokens * sums["weight_sq"]) if sums["weight_sq"] > 0 else 0.0,
+        "dropped_share": sums["dropped"] / tokens,
+        "ratio_deviation": max(s.ratio for s in stats),
+    }
 
 
 def policy_loss(logp: Tokens, old: Tokens, mu: Tokens, ref: Tokens | None, advantage: Tokens, weight: Tokens,
