@@ -114,7 +114,7 @@ class WarmStart(Section):
     """Imitating the environments' own experts before learning by reward; for environments that have one."""
 
     episodes: PositiveInt = 500
-    """Expert episodes of each training environment."""
+    """Expert episodes of each training environment, times its ``weight``."""
     steps: PositiveInt = 50
     """Optimiser steps of imitation."""
     batch_size: PositiveInt = 32

@@ -162,6 +162,8 @@ class TrainingArgs(Section):
     start of the run finds it faster here.  See [speed.md](speed.md)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    offload_activations: bool = False
+    """What a GPU keeps for the backward pass waits in the host's memory."""
     torch_compile: bool = False
     """Compile the forward and backward pass of updates, which takes time in the first ones.  See
     [speed.md](speed.md)."""

@@ -1,4 +1,7 @@
-"""How the forward passes of an update run: compiled or as they are written, products as the weights or in bfloat16.
+"""How the forward passes of an update run.
+
+Compiled or as they are written, products as the weights or in bfloat16, and what the backward pass needs kept on the
+device or in the host's memory.
 
 Comes in: a part of a model.  Goes out: the same function of the same weights, faster after a first pass that compiles.
 The model itself stays as it is: its sampler, its checkpoints and its adapters know nothing of this.
@@ -6,15 +9,21 @@ The model itself stays as it is: its sampler, its checkpoints and its adapters k
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput, one_line
 
+Kept = tuple[torch.device, Tensor]
+"""A tensor that the backward pass needs, and the device that it came from."""
+HOST = torch.device("cpu")
 VARIANTS = 64
 """Compiled versions of a part, at most: with and without a mask, a gradient, an adapter; one row or several."""
 
@@ -26,10 +35,12 @@ class Forward:
     Attributes:
         compiled: by ``torch.compile``, with sizes that may change, so that ragged micro-batches need no new version.
         bfloat16: products in bfloat16, weights and gradients as they are (autocast).
+        offload: what is kept for the backward pass waits in the host's memory, weights apart.
     """
 
     compiled: bool = False
     bfloat16: bool = False
+    offload: bool = False
     _made: dict[int, Any] = field(default_factory=dict[int, Any], compare=False, repr=False)
 
     def of(self, part: Any) -> Any:
@@ -45,12 +56,45 @@ class Forward:
         """What to run a part in."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16)
 
+    def keeping(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
+        """Where a pass of ``model`` keeps what its backward pass needs."""
+        return torch.autograd.graph.saved_tensors_hooks(*host_hooks(model, HOST)) if self.offload else nullcontext()
+
     def dtype(self, weights: torch.dtype) -> torch.dtype:
         """The type of products, of weights of type ``weights``."""
         return torch.bfloat16 if self.bfloat16 else weights
 
 
 AS_WRITTEN = Forward()
+
+
+def host_hooks(
+    model: torch.nn.Module, host: torch.device
+) -> tuple[Callable[[Tensor], Kept], Callable[[Kept], Tensor]]:
+    """How a tensor that the backward pass needs is put away, and comes back: all but weights go to ``host``."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(saved: Tensor) -> Kept:
+        stays = saved.untyped_storage().data_ptr() in weights
+        return saved.device, saved if stays else saved.to(host)
+
+    def back(kept: Kept) -> Tensor:
+        device, tensor = kept
+        return tensor.to(device)
+
+    return keep, back
+
+
+def check_offload(loaded: LoadedConfig) -> None:
+    """Refuse to offload where there is nothing to offload from.
+
+    Raises:
+        BadInput: naming the key, its place and what would be right.
+    """
+    if loaded.config.training_args.offload_activations and not torch.cuda.is_available():
+        where = loaded.where("training_args", "offload_activations")
+        raise BadInput(f"{where}: offload_activations moves what a GPU holds to the host's memory, and there is no GPU "
+                       "here; leave it out (gradient_checkpointing saves memory anywhere)")  # fmt: skip
 
 
 def check_compiler(loaded: LoadedConfig) -> None:

@@ -86,7 +86,7 @@ class Learner:
         self.budget = budget
         self.vision = vision
         self._reference_scorer: Scorer | None = None
-        self.forward = forward or Forward(args.torch_compile, args.mixed_precision is True)
+        self.forward = forward or Forward(args.torch_compile, args.mixed_precision is True, args.offload_activations)
         self.scorer = Scorer(model, temperature, vision, self.forward, shards)
         self.sharing = sharing or Sharing(args.prefix_sharing)
         self.limits = Limits(args.per_device_train_batch_size, args.max_tokens_per_micro_batch)

@@ -124,7 +124,7 @@ class Scorer:
         base = base_of(self.model)
         inputs = decoder_inputs(layout, self.feed, self.dtype)
         split = self._reads_decoder(layout.ids)
-        with self.forward.autocast(layout.ids.device):
+        with self.forward.autocast(layout.ids.device), self.forward.keeping(self.model):
             if split:
                 return self.forward.of(base.get_decoder())(**inputs, use_cache=False).last_hidden_state
             return self.forward.of(self.model)(**inputs, use_cache=False).logits

@@ -30,7 +30,7 @@ from mmrl_agents.checkpoint import Progress
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.critic import Critic
 from mmrl_agents.decoder import base_of, language_parameters
-from mmrl_agents.forward import Forward, check_compiler
+from mmrl_agents.forward import Forward, check_compiler, check_offload
 from mmrl_agents.host_memory import give_back_freed
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.learner import Learner
@@ -101,6 +101,7 @@ def check_names(loaded: LoadedConfig) -> None:
     if files.adapter is not None and args.lora is None:
         raise BadInput(f"{loaded.where('model_id')}: model '{files.name}' is a LoRA adapter; "
                        "set training_args.lora to go on training it")  # fmt: skip
+    check_offload(loaded)
     check_compiler(loaded)  # last, since it compiles
 
 
@@ -168,8 +169,9 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
         if processes.first else FLOAT32
     )  # fmt: skip
     shards = sharded(processes, model, reference)
-    learner = Learner(model, args, temperature, total_steps, reference, budget, vision, critic, sharing,
-                      Forward(args.torch_compile, precision.update), processes, shards)  # fmt: skip
+    forward = Forward(args.torch_compile, precision.update, args.offload_activations)
+    learner = Learner(model, args, temperature, total_steps, reference, budget, vision, critic, sharing, forward,
+                      processes, shards)  # fmt: skip
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
     run = Run(loaded, store, model, processing, learner, reporter, start, precision, processes=processes, shards=shards)

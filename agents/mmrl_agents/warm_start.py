@@ -101,7 +101,8 @@ def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
 def expert_episodes(run: Run, plan: WarmStart) -> tuple[list[Trajectory], dict[str, list[bool]]]:
     """Successful expert episodes of every training environment, and which turns were the expert's own.
 
-    Every process of the run makes all of them: no model is asked.
+    An environment's weight multiplies how many there are.  Every process of the run makes all of them: no model is
+    asked.
     """
     expert = NoisyExpert(plan.noise)
     environments: list[EnvironmentConfig] = run.config.environments
@@ -109,7 +110,7 @@ def expert_episodes(run: Run, plan: WarmStart) -> tuple[list[Trajectory], dict[s
     specs = [
         EpisodeSpec(f"w{e}-{i:05d}", env.id, plan.first_seed + i, f"w{e}-{i}", (NOISE_WARM, seed, e, i), env.kwargs)
         for e, env in enumerate(environments)
-        for i in range(plan.episodes)
+        for i in range(max(1, round(plan.episodes * env.weight)))
     ]
     scheduler = Scheduler(EpisodeLimits(largest(run.config.rollout.max_turns), None), CHUNK)
     run.reporter.begin("warm start: expert episodes", len(specs))

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmrl.errors import BadInput
 from mmrl.training_args import TrainingArgs
 from mmrl_agents.critic import Critic
-from mmrl_agents.forward import Forward, check_compiler, compiler_problem
+from mmrl_agents.forward import Forward, check_compiler, check_offload, compiler_problem, host_hooks
 from mmrl_agents.learner import Learner
 from mmrl_agents.reference import adapter_off
 
@@ -86,3 +86,32 @@ def test_a_missing_compiler_is_bad_input(tmp_path: Path, monkeypatch: pytest.Mon
     assert "\n" not in words
     assert "torch_compile" in (tmp_path / "run.yaml").read_text().splitlines()[int(place.rpartition(":")[2]) - 1]
     check_compiler(run_config(tmp_path, training_args={"torch_compile": False}))
+
+
+def test_what_is_kept_on_the_host_changes_no_update() -> None:
+    def updated(offload: bool) -> dict[str, Tensor]:
+        args = TrainingArgs(learning_rate=1e-2, offload_activations=offload, max_tokens_per_micro_batch=64)
+        made = Learner(llama(dtype=torch.float32, num_hidden_layers=1), args, 0.7, 10)
+        made.update(ragged(6, 0), ADVANTAGES)
+        return weights(made)
+
+    plain, offloaded = updated(False), updated(True)
+    assert all(torch.equal(plain[n], offloaded[n]) for n in plain)
+
+
+def test_all_but_weights_goes_to_the_host() -> None:
+    model, state = torch.nn.Linear(2, 2), torch.ones(2, 2)
+    keep, back = host_hooks(model, torch.device("meta"))  # a device that this machine has beside its own
+    assert [keep(saved)[1].device.type for saved in (model.weight, model.weight.t(), state, state[:1])] == [
+        "cpu", "cpu", "meta", "meta",
+    ]  # fmt: skip
+    assert back(keep(model.weight)) is model.weight
+    assert keep(state)[0] == state.device
+
+
+def test_offloading_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        check_offload(run_config(tmp_path, training_args={"offload_activations": True}))
+        return
+    with pytest.raises(BadInput, match=r"yaml:\d+: offload_activations moves what a GPU holds"):
+        check_offload(run_config(tmp_path, training_args={"offload_activations": True}))

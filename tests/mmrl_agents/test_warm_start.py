@@ -73,6 +73,17 @@ def test_experts_have_the_largest_cap_of_a_schedule(tmp_path: Path) -> None:
     assert [m["max_turns"] for m in RunStore(root).metrics()] == [1]
 
 
+def test_weights_say_how_many_episodes_are_imitated(tmp_path: Path) -> None:
+    class Listening(Quiet):
+        def begin(self, what: str, total: int) -> None:
+            begun[what] = total
+
+    begun: dict[str, int] = {}
+    environments = [{"id": "babyai/GoToObj"}, {"id": "babyai/GoToObj", "weight": 2.5}]
+    Grpo().train(warm_config(tmp_path, environments=environments), False, Listening())
+    assert begun["warm start: expert episodes"] == 12 + 30
+
+
 def test_imitation_comes_first_and_the_same_bits_come_twice(tmp_path: Path) -> None:
     runs = [warm_config(tmp_path, n, eval={"episodes": 4, "final_episodes": 4}) for n in ("a", "b")]
     roots = [Grpo().train(loaded, False, Quiet()) for loaded in runs]
