@@ -6,7 +6,7 @@ peers are mmrl's own sampler, which keeps keys and values from turn to turn and 
 same scheduler, in turns; what counts is the time in which the policy was asked.  Needs vLLM:
 
     make vllm models
-    .venv-vllm/bin/python benchmarks/vllm_hf.py [--rounds 2] [--episodes 64]
+    .venv-vllm/bin/python benchmarks/vllm_hf.py [--rounds 1] [--episodes 64]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.policies.vllm import load
 
 MODEL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
-ENV, TURNS, ANSWER, CONTEXT = "babyai/balrog-goto", 4, 16, 2048
+ENV, TURNS, ANSWER, CONTEXT = "babyai/balrog-goto", 3, 16, 2048
 TARGET = 1.3
 
 
@@ -71,7 +71,7 @@ class Plain:
 def main() -> None:
     """Measure all sides in turns and append the ratios."""
     parser = argparse.ArgumentParser(description="rollout tokens/s: vLLM in process against our own sampler")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--episodes", type=int, default=64)
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
