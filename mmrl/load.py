@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from mmrl.errors import BadInput
@@ -11,7 +12,16 @@ from mmrl.registry import POLICIES
 MODEL_BACKEND = "hf"
 
 
-def load_policy(model_id: str, **kwargs: Any) -> Policy:
+def policy_arguments(name: str) -> tuple[str, ...]:
+    """The names of the arguments that a registered policy takes.
+
+    Raises:
+        BadInput: if nothing goes by that name.
+    """
+    return tuple(inspect.signature(POLICIES.get(name)).parameters)
+
+
+def load_policy(model_id: str, /, **kwargs: Any) -> Policy:
     """Load the policy that ``model_id`` names.
 
     Args:
