@@ -120,6 +120,8 @@ class StandIn:
         return Reply({"results": [None]})
 
     def _complete(self, body: Any) -> Reply:
+        if not 0 <= body["temperature"] <= 2:
+            return error(f"temperature must be in [0, 2], got {body['temperature']}.", 400)
         if body["model"] not in {self.model, *self.adapters}:
             return error(f"The model `{body['model']}` does not exist.", 404)
         if body["cache_salt"] != "mmrl-probe":
@@ -127,7 +129,7 @@ class StandIn:
         stale = not self.adapters and self.weights == "base"
         seed, limit, ends = body["seed"] + stale, body["max_tokens"], set(body["stop_token_ids"])
         ids = sampled(body["prompt"], seed, limit, self.vocabulary, ends)
-        logprob = -math.log(self.vocabulary) - (0.0 if self.processed else 5.0)
+        logprob = -math.log(self.vocabulary) / (body["temperature"] if self.processed else 1.0)
         return Reply({"choices": [{
             "index": 0, "text": "", "token_ids": ids, "prompt_token_ids": body["prompt"],
             "logprobs": {"token_logprobs": [logprob] * len(ids)},

@@ -7,7 +7,6 @@ nothing: whatever would stop the run at its first step is said here, in one line
 from __future__ import annotations
 
 import functools
-import math
 import shutil
 import uuid
 from collections.abc import Generator
@@ -25,18 +24,18 @@ from mmrl_agents.adapter_files import adapter_of
 from mmrl_agents.blueprint import blueprint
 from mmrl_agents.engine_api import Asking, EngineApi
 from mmrl_agents.generate import Row
-from mmrl_agents.models import ModelFiles, find_model, read_config, sees, text_context
+from mmrl_agents.models import ModelFiles, find_model, sees, text_context
 from mmrl_agents.server_args import ServerArgs, server_args
 from mmrl_agents.server_facts import ServerFacts, asked, facts_of
 from mmrl_agents.vllm_args import Adapter
 from mmrl_agents.vllm_engine import seed_of
 
-HEAT = 100.0
-"""A temperature at which every id is almost equally likely, if the log-probabilities have it in."""
+HEATS = (0.5, 2.0)
+"""Two temperatures at which a server is asked for the same: servers take none above 2."""
 PROBES = 8
-"""Ids that are sampled at that temperature."""
-APART = 1.5
-"""Mean distance of their log-probabilities from that of equal chances, above which they are those of temperature 1."""
+"""Answers of one id that it is asked for at each."""
+SAME, SURE = 1e-4, 0.01
+"""Log-probabilities of an id that are no farther apart at both, and not those of certainty, lack the temperature."""
 
 
 def gives_adapter(args: ServerArgs, adapter: Adapter | None) -> bool:
@@ -64,7 +63,7 @@ def check_servers(loaded: LoadedConfig) -> None:
         check_model(facts, files, where)
         check_held(loaded, facts, files, where)
     api, name = found[0].api, found[0].name
-    asked(functools.partial(check_logprobs, api, name, files, config.rollout.temperature), args, where)
+    asked(functools.partial(check_logprobs, api, name, config.rollout.temperature), args, where)
     if gives_adapter(args, adapter):
         with blank_adapter(loaded, args, files) as folder:
             asked(functools.partial(check_adapter, api, folder, adapter), args, where)
@@ -119,15 +118,17 @@ def check_held(loaded: LoadedConfig, facts: ServerFacts, files: ModelFiles, wher
                        f"rollout.max_context to {facts.context}")  # fmt: skip
 
 
-async def check_logprobs(api: EngineApi, name: str, files: ModelFiles, temperature: float,
-                         client: JsonClient) -> None:  # fmt: skip
+async def check_logprobs(api: EngineApi, name: str, temperature: float, client: JsonClient) -> None:
     """Refuse a server that gives no ids with log-probabilities, or such as leave the temperature out."""
-    vocabulary: int = read_config(files).get_text_config().vocab_size
-    asking = Asking(name, None, HEAT, (), "mmrl-probe")
-    row = Row("probe", (1, 2, 3), (0,), PROBES)
-    sampled = await api.sample(client, asking, row, seed_of(row))
-    apart = sum(abs(x + math.log(vocabulary)) for x in sampled.logprobs) / len(sampled.logprobs)
-    if apart > APART and temperature != 1.0:
+    found: list[dict[int, float]] = []
+    for heat in HEATS:
+        asking = Asking(name, None, heat, (), "mmrl-probe")
+        rows = [Row("probe", (1, 2, 3), (i,), 1) for i in range(PROBES)]
+        said = [await api.sample(client, asking, row, seed_of(row)) for row in rows]
+        found.append({s.ids[0]: s.logprobs[0] for s in said})
+    both = [(found[0][i], found[1][i]) for i in found[0].keys() & found[1].keys()]
+    unmoved = [abs(a - b) < SAME and a < -SURE for a, b in both]
+    if both and all(unmoved) and temperature != 1.0:
         raise BadInput(f"server {client.url} gives log-probabilities without the temperature, which is "
                        f"{temperature:g}; start it with {api.processed_on}")  # fmt: skip
 

@@ -10,6 +10,7 @@ it has been made ready again, which is tried until it succeeds.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -75,8 +76,11 @@ class Fleet:
             finally:
                 await _ended([*watches, *self._revivals.values()])
 
-    async def renew(self) -> None:
+    async def renew(self, prepare: Prepare | None = None) -> None:
         """Make all servers ready anew; returns when each is, or has failed, and at least one is.
+
+        Args:
+            prepare: used this once, and not for a server that must be tried again.
 
         Raises:
             RunStopped: if none is in time, or ``prepare`` gives up.
@@ -85,7 +89,7 @@ class Fleet:
         await _ended(list(self._revivals.values()))
         for replica in self.replicas:
             replica.ready = False
-        await asyncio.gather(*(self._try(r) for r in self.replicas))
+        await asyncio.gather(*(self._try(r, prepare or self.prepare) for r in self.replicas))
         for replica in self.replicas:
             if not replica.ready:
                 self._revive(replica)
@@ -102,7 +106,7 @@ class Fleet:
             RunStopped: if it is refused, keeps failing, or no server is there in time.
         """
         async with self._slots:
-            failed, busy, until = 0, 0, asyncio.get_running_loop().time() + self.wait_s
+            failed, busy, until = 0, 0, math.inf
             while True:
                 replica = await self._least_busy(home)
                 try:
@@ -113,9 +117,11 @@ class Fleet:
                 except ServerError as error:
                     why = await self._judged(replica, error)
                     waits = replica.ready and error.status in BUSY
+                    if waits and not busy:
+                        until = asyncio.get_running_loop().time() + self.wait_s
                     failed, busy = failed + (not waits), busy + waits
-                    pause = pause_s(busy + failed - 1) if error.retry_after is None else error.retry_after
-                    await asyncio.sleep(pause if replica.ready else 0.0)
+                    wanted = pause_s(busy + failed - 1) if error.retry_after is None else error.retry_after
+                    await asyncio.sleep(min(wanted, self.wait_s) if replica.ready else 0.0)
                 if failed == TRIES or asyncio.get_running_loop().time() > until:
                     raise RunStopped(f"a request failed {failed + busy} times, at last: {why}{self.lost}")
 
@@ -153,14 +159,14 @@ class Fleet:
 
     async def _again_and_again(self, replica: Replica) -> None:
         n = 0
-        while not await self._try(replica):
+        while not await self._try(replica, self.prepare):
             await asyncio.sleep(pause_s(n))
             n += 1
 
-    async def _try(self, replica: Replica) -> bool:
+    async def _try(self, replica: Replica, prepare: Prepare) -> bool:
         """Make a server ready; returns whether there is no more to do."""
         try:
-            await self.prepare(replica)
+            await prepare(replica)
         except ServerError as error:
             replica.why = str(error)
             return False

@@ -38,7 +38,7 @@ class Handover:
     """Writes versions; of one run, by its first process.
 
     Args:
-        folder: where; made if it is not there, and emptied of what an earlier process of the run left.
+        folder: where; made if it is not there.
         label: begins the names; no other run, and no other start of this one, may have it.
         adapter: whether the adapter alone goes over, or all weights, an adapter merged in.
     """
@@ -47,26 +47,26 @@ class Handover:
         self.folder = folder.absolute()
         self.label = label
         self.adapter = adapter
+        self._count = 0
 
-    def version(self, number: int) -> Version:
-        """What the version of that number is called, and where it lies once it is written."""
-        name = f"{self.label}-{number}"
+    def next(self, number: int) -> Version:
+        """A name and a place for weights that have seen so many updates; never the same twice."""
+        name = f"{self.label}-{self._count}"
+        self._count += 1
         return Version(name, self.folder / name, number)
 
-    def write(self, number: int, model: Any, weights: Mapping[str, Tensor] | None = None) -> Version:
+    def write(self, made: Version, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write a model's weights as they are now.
 
         Args:
-            number: how many updates they have seen.
+            made: where.
             model: the learner's.
             weights: its weights, where the model holds but a part of them; None: as they stand in it.
 
         Raises:
             RunStopped: if the disk refuses.
         """
-        made = self.version(number)
         try:
-            shutil.rmtree(made.folder, ignore_errors=True)
             made.folder.mkdir(parents=True)
             if self.adapter:
                 save_adapter(made.folder, model, weights)
@@ -75,7 +75,6 @@ class Handover:
         except OSError as error:
             raise RunStopped(f"cannot write weights for the servers to {made.folder}: {error.strerror or error}; what "
                              "was written is intact, and --resume goes on") from error  # fmt: skip
-        return made
 
     def keep(self, version: Version) -> None:
         """Remove all other versions of this label."""

@@ -83,13 +83,26 @@ class Replica:
             misses = 0 if not self._work or await healthy(self.client) else misses + 1
 
 
-async def healthy(client: JsonClient) -> bool:
-    """Whether a server says that it is well; one that has no page for it is, if it says anything."""
+async def check_health(client: JsonClient) -> None:
+    """Ask a server whether it is well; one that has no page for it is, if it says anything.
+
+    Raises:
+        ServerError: if it is not there, not well, or silent.
+    """
     try:
         async with asyncio.timeout(HEALTH_S):
             await client.ask("GET", "/health")
     except TimeoutError:
-        return False
+        raise client.error(f"does not say in {HEALTH_S:g} s that it is well") from None
     except ServerError as error:
-        return error.status is not None and error.status not in BUSY | BROKEN
+        if error.status is None or error.status in BUSY | BROKEN:
+            raise
+
+
+async def healthy(client: JsonClient) -> bool:
+    """Whether a server says that it is well."""
+    try:
+        await check_health(client)
+    except ServerError:
+        return False
     return True

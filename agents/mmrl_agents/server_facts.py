@@ -17,6 +17,7 @@ from mmrl.errors import BadInput
 from mmrl.json_client import JsonClient, ServerError
 from mmrl.run_sync import run_sync
 from mmrl_agents.engine_api import EngineApi
+from mmrl_agents.replica import check_health
 from mmrl_agents.server_args import ServerArgs
 from mmrl_agents.sglang_api import SGLANG
 from mmrl_agents.vllm_api import VLLM
@@ -24,7 +25,7 @@ from mmrl_agents.vllm_api import VLLM
 T = TypeVar("T")
 ENGINE_APIS = {api.name: api for api in (VLLM, SGLANG)}
 """By what a server calls itself."""
-ANSWER_S = 30.0
+ANSWER_S = 60.0
 """How long a server may take for one of these questions."""
 
 
@@ -101,7 +102,7 @@ async def facts(client: JsonClient) -> ServerFacts:
         ServerError: if it is not reached or refuses.
         BadInput: if it is of a kind that gives no token ids or takes no weights.
     """
-    await client.ask("GET", "/health")
+    await check_health(client)
     said = await client.get("/v1/models")
     try:
         card = next(c for c in _Cards.model_validate(said).data if c.parent is None)

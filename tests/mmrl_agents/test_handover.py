@@ -11,8 +11,9 @@ from mmrl_agents.handover import Handover, Version
 
 def test_an_adapter_goes_over_alone(tmp_path: Path) -> None:
     handover = Handover(tmp_path / "sampler", "mmrl-a", adapter=True)
-    made = handover.write(3, lora(llama(), trained=True))
-    assert made == Version("mmrl-a-3", (tmp_path / "sampler" / "mmrl-a-3").absolute(), 3) == handover.version(3)
+    made = handover.next(3)
+    assert made == Version("mmrl-a-0", (tmp_path / "sampler" / "mmrl-a-0").absolute(), 3)
+    handover.write(made, lora(llama(), trained=True))
     found = load_file(made.folder / "adapter_model.safetensors")
     assert found
     assert all(".lora_" in name for name in found)
@@ -20,7 +21,8 @@ def test_an_adapter_goes_over_alone(tmp_path: Path) -> None:
 
 def test_all_weights_go_over_with_the_adapter_merged_in(tmp_path: Path) -> None:
     model = lora(llama(dtype=torch.float32), trained=True)
-    made = Handover(tmp_path, "mmrl-a", adapter=False).write(0, model)
+    handover = Handover(tmp_path, "mmrl-a", adapter=False)
+    handover.write(made := handover.next(0), model)
     again = type(llama()).from_pretrained(made.folder)
     ids = torch.tensor([[3, 4, 5]])
     with torch.no_grad():
@@ -32,8 +34,8 @@ def test_all_weights_go_over_with_the_adapter_merged_in(tmp_path: Path) -> None:
 def test_one_version_is_kept_and_at_last_none(tmp_path: Path) -> None:
     handover, model = Handover(tmp_path / "s", "mmrl-a", adapter=True), lora(llama())
     (tmp_path / "s" / "mmrl-b-7").mkdir(parents=True)  # another run's
-    for number in range(3):
-        newest = handover.write(number, model)
+    for _ in range(3):  # a warm start changes weights of the same number
+        handover.write(newest := handover.next(0), model)
     handover.keep(newest)
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["mmrl-a-2", "mmrl-b-7"]
     handover.clear()
@@ -45,5 +47,6 @@ def test_one_version_is_kept_and_at_last_none(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_stops_the_run_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunStopped, match=r"cannot write weights for the servers to .*mmrl-a-1: .*; what was written"):
-        Handover(tmp_path / "file", "mmrl-a", adapter=True).write(1, lora(llama()))
+    handover = Handover(tmp_path / "file", "mmrl-a", adapter=True)
+    with pytest.raises(RunStopped, match=r"cannot write weights for the servers to .*mmrl-a-0: .*; what was written"):
+        handover.write(handover.next(1), lora(llama()))

@@ -9,6 +9,7 @@ import pytest
 from learner_tools import Listening, run_config
 from local_server import Asked, Reply
 from stand_in_vllm import Gate, StandIn
+from two_processes import launch
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import RunStopped
@@ -205,6 +206,22 @@ def test_a_server_that_refuses_the_weights_stops_the_run_at_once(servers: list[S
     )  # fmt: skip
     with pytest.raises(RunStopped, match=r"no room.*; the server does not take the weights of step 0 from"):
         train(config)
+
+
+def test_two_processes_share_the_servers_and_the_first_gives_the_weights(servers: list[StandIn],
+                                                                         tmp_path: Path) -> None:
+    args = {**LORA, "max_steps": 2}
+    whole = train(loaded(servers, tmp_path, "whole", args))
+    for server in servers:
+        server.ever.clear()
+    config = loaded(servers, tmp_path, "two", args)
+    launch(tmp_path, "two")
+    assert facts(episodes(config.output_dir)) == facts(whole)
+    for server in servers:
+        names = [name for name in server.ever if "probe" not in name]
+        assert [name.rpartition("-")[2] for name in names] == ["0", "1", "2"]
+        assert server.adapters == {}
+    assert not (config.output_dir / "sampler").exists()
 
 
 def test_it_is_json_that_goes_over(servers: list[StandIn], tmp_path: Path) -> None:

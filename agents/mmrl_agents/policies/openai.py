@@ -22,7 +22,7 @@ from mmrl.sample import to_openai
 from mmrl.trajectory import FinishReason
 from mmrl.usage import Usage
 from mmrl_agents.fleet import Fleet
-from mmrl_agents.replica import UNASKED, Replica, healthy
+from mmrl_agents.replica import UNASKED, Replica, check_health
 
 MILLION = 1_000_000
 REFUSED = frozenset({400, 413, 422})
@@ -157,8 +157,8 @@ class OpenAIPolicy:
 
 async def _there(replica: Replica) -> None:
     """Nothing has to be given to a server whose model stays as it is; one that was gone must be there again."""
-    if replica.why != UNASKED and not await healthy(replica.client):
-        raise ServerError(replica.why)
+    if replica.why != UNASKED:
+        await check_health(replica.client)
 
 
 def _seed(key: tuple[int, ...]) -> int:

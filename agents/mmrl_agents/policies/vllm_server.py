@@ -23,11 +23,11 @@ from mmrl_agents.check_server import check_servers, gives_adapter
 from mmrl_agents.engine_api import Asking, EngineApi
 from mmrl_agents.fleet import Fleet, Lost
 from mmrl_agents.generate import Row, Sampled
-from mmrl_agents.handover import Handover
+from mmrl_agents.handover import Handover, Version
 from mmrl_agents.models import find_model, text_context
 from mmrl_agents.own_loop import OwnLoop
 from mmrl_agents.processes import Processes
-from mmrl_agents.replica import Replica, healthy
+from mmrl_agents.replica import Replica, check_health, healthy
 from mmrl_agents.run import Run
 from mmrl_agents.server_args import ServerArgs, server_args
 from mmrl_agents.server_facts import facts_of
@@ -61,8 +61,8 @@ class ServerSampler:
         self._api, self._base = api, model_name
         self._temperature, self._ends = temperature, tuple(ends)
         self._model, self._handover, self._processes = model, handover, processes
-        self._newest = handover.version(0)
-        self._given = False
+        self._newest: Version | None = None
+        self._before: Version | None = None
         self.replicas = [Replica(client) for client in args.clients()]
         self._fleet = Fleet(self.replicas, self._prepare, args.concurrency, args.wait_s, INTACT)
         self._loop, self._open = OwnLoop(), AsyncExitStack()
@@ -77,18 +77,18 @@ class ServerSampler:
             RunStopped: if no server takes them in time.
         """
         weights = whole_weights(self._model)
-        self._newest = self._handover.version(version)
+        newest = self._handover.next(version)
         if self._processes.first:
-            self._handover.write(version, self._model, weights)
+            self._handover.write(newest, self._model, weights)
+            self._before, self._newest = self._newest, newest
             self._loop.call(self._fleet.renew())
         self._processes.wait()
-        if not self._processes.first:  # the servers have them, unless one comes back later
-            self._given = True
-            self._loop.call(self._fleet.renew())
-            self._given = False
+        if not self._processes.first:  # the servers have them, but for those that come back later
+            self._before, self._newest = self._newest, newest
+            self._loop.call(self._fleet.renew(self._meet))
         self._processes.wait()
         if self._processes.first:
-            self._handover.keep(self._newest)
+            self._handover.keep(newest)
         self.version = version
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -119,13 +119,14 @@ class ServerSampler:
                 self._handover.clear()
 
     async def _leave(self) -> None:
-        if self._processes.first and self._handover.adapter:
+        if self._processes.first and self._handover.adapter and self._newest is not None:
             for replica in self.replicas:
                 if replica.ready:
                     await self._api.drop_adapter(replica.client, self._newest.name)
         await self._open.aclose()
 
     async def _all(self, rows: Sequence[Row]) -> list[Sampled]:
+        assert self._newest is not None, "a sampler is told of weights before it is asked"
         name = self._newest.name
         asking = Asking(self._base, name if self._handover.adapter else None, self._temperature, self._ends, name)
         out: dict[int, Sampled] = {}
@@ -168,14 +169,17 @@ class ServerSampler:
                 raise Lost(str(error)) from error  # started anew, it knows the adapter no more
             raise
 
+    async def _meet(self, replica: Replica) -> None:
+        """Look whether a server is there, and which start of it that is."""
+        await check_health(replica.client)
+        replica.birth = "" if self._handover.adapter else await self._api.birth(replica.client)
+
     async def _prepare(self, replica: Replica) -> None:
         """Give a server the newest weights."""
         client, newest = replica.client, self._newest
+        assert newest is not None
         try:
-            await client.ask("GET", "/health")
-            replica.birth = "" if self._handover.adapter else await self._api.birth(client)
-            if self._given:
-                return
+            await self._meet(replica)
             give = self._api.give_adapter if self._handover.adapter else self._api.give_weights
             await give(client, newest.name, newest.folder)
         except ServerError as error:
@@ -183,8 +187,8 @@ class ServerSampler:
                 raise
             raise RunStopped(f"{error}; the server does not take the weights of step {newest.number} from "
                              f"{newest.folder.parent}{INTACT}") from error  # fmt: skip
-        if self._handover.adapter and newest.number > 0:
-            await self._api.drop_adapter(client, self._handover.version(newest.number - 1).name)
+        if self._handover.adapter and self._before is not None:
+            await self._api.drop_adapter(client, self._before.name)
 
 
 def make(run: Run) -> ServerSampler:
