@@ -13,12 +13,16 @@ MODEL_BACKEND = "hf"
 
 
 def policy_arguments(name: str) -> tuple[str, ...]:
-    """The names of the arguments that a registered policy takes.
+    """The names of the arguments that a registered policy takes; empty if it does not tell them.
 
     Raises:
         BadInput: if nothing goes by that name.
     """
-    return tuple(inspect.signature(POLICIES.get(name)).parameters)
+    found = POLICIES.get(name)
+    try:
+        return tuple(inspect.signature(found).parameters)
+    except (TypeError, ValueError):  # what was written in C, for instance
+        return ()
 
 
 def load_policy(model_id: str, /, **kwargs: Any) -> Policy:
