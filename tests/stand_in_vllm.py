@@ -15,6 +15,8 @@ from typing import Any
 
 from local_server import Asked, LocalServer, Reply
 
+PROBE = "mmrl-probe"
+"""What the check before a run calls its requests."""
 Hook = Callable[[Asked], Reply | None]
 
 
@@ -124,7 +126,7 @@ class StandIn:
             return error(f"temperature must be in [0, 2], got {body['temperature']}.", 400)
         if body["model"] not in {self.model, *self.adapters}:
             return error(f"The model `{body['model']}` does not exist.", 404)
-        if body["cache_salt"] != "mmrl-probe":
+        if body["cache_salt"] != PROBE:
             self.answered.append(body)
         stale = not self.adapters and self.weights == "base"
         seed, limit, ends = body["seed"] + stale, body["max_tokens"], set(body["stop_token_ids"])
@@ -151,19 +153,22 @@ def sampled(prompt: list[int], seed: int, limit: int, vocabulary: int, ends: set
     return out
 
 
-class Gate:
-    """Holds requests to a path until it is opened."""
+def samples(asked: Asked) -> bool:
+    """Whether this is a request for a run's episode."""
+    return asked.path == "/v1/completions" and asked.body["cache_salt"] != PROBE
 
-    def __init__(self, path: str, after: int = 0) -> None:
-        self.path, self.left = path, after
+
+class Gate:
+    """Lets some requests for episodes pass, and holds the others until it is opened."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
         self.opened, self.reached = threading.Event(), threading.Event()
 
     def __call__(self, asked: Asked) -> Reply | None:
-        if asked.path != self.path:
-            return None
-        if self.left > 0:
+        if samples(asked):
             self.left -= 1
-            return None
-        self.reached.set()
-        self.opened.wait(30)
+            if self.left < 0:
+                self.reached.set()
+                self.opened.wait(30)
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from learner_tools import Listening, run_config
 from local_server import Asked, Reply
-from stand_in_vllm import Gate, StandIn
+from stand_in_vllm import Gate, StandIn, samples
 from two_processes import launch
 
 from mmrl.config_load import LoadedConfig
@@ -100,7 +100,7 @@ def test_all_weights_go_over_where_no_adapter_does(servers: list[StandIn], tmp_p
 def test_a_server_that_dies_in_the_midst_of_a_step_costs_nothing(servers: list[StandIn], tmp_path: Path) -> None:
     whole = train(loaded(servers, tmp_path, "whole"))
     first = servers[0]
-    gate = Gate("/v1/completions", after=5)
+    gate = Gate(after=5)
     first.hook = gate
 
     def kill_and_come_back() -> None:
@@ -123,7 +123,7 @@ def test_a_server_that_dies_in_the_midst_of_a_step_costs_nothing(servers: list[S
 def test_the_only_server_is_waited_for(servers: list[StandIn], tmp_path: Path) -> None:
     whole = train(loaded(servers[:1], tmp_path, "whole"))
     server = servers[0]
-    gate = Gate("/v1/completions", after=12)
+    gate = Gate(after=12)
     server.hook = gate
 
     def kill_and_come_back() -> None:
@@ -147,7 +147,7 @@ def test_a_server_that_was_started_anew_unseen_is_given_the_adapter_first(server
     first, left = servers[0], [6]
 
     def forgets(asked: Asked) -> Reply | None:
-        if asked.path == "/v1/completions":
+        if samples(asked):
             left[0] -= 1
             if left[0] == 0:
                 first.adapters.clear()  # as after a restart between two requests
@@ -163,7 +163,7 @@ def test_what_a_server_said_with_its_old_weights_is_not_used(servers: list[Stand
     first, left = servers[0], [6]
 
     def forgets(asked: Asked) -> Reply | None:
-        if asked.path == "/v1/completions":
+        if samples(asked):
             left[0] -= 1
             if left[0] == 0:  # as after a restart between two requests
                 first.weights, first.births = "base", first.births + 1
@@ -177,7 +177,7 @@ def test_what_a_server_said_with_its_old_weights_is_not_used(servers: list[Stand
 def test_when_no_server_comes_back_the_run_stops_and_resumes(servers: list[StandIn], tmp_path: Path) -> None:
     whole = train(loaded(servers, tmp_path, "whole"))
     config = loaded(servers, tmp_path, wait_s=0.5)
-    after = Gate("/v1/completions", after=10)
+    after = Gate(after=10)
     servers[0].hook = after
 
     def kill_all() -> None:

@@ -39,7 +39,7 @@ def test_evaluated_with_its_tokens_and_their_price(mmrl: Callable[..., Any], ser
     code, out, err = mmrl(*words, "--json")
     assert code == 0
     record = json.loads(out.splitlines()[-1])
-    assert record["success"] == 1.0
+    assert (record["episodes"], record["mean_turns"]) == (3, 1.0)
     assert record["usage"] == {"requests": 3, "prompt_tokens": 300, "completion_tokens": 60, "cost": 0.0006}
     assert err.splitlines()[-1] == f"{USED}, cost 0.0006"
     assert [(a.body["max_tokens"], a.body["temperature"]) for a in server.asked] == [(9, 1.0)] * 3
