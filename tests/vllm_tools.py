@@ -18,7 +18,7 @@ from mmrl_agents.vllm_engine import Engine
 from mmrl_agents.vllm_library import vllm_library
 
 SMOL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
-SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 2**28, "max_num_seqs": 32, "block_size": 32}
+SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 2**28, "max_num_seqs": 32}
 """Engines of tests need little."""
 LONG = "You are in a room with a red ball, two keys and a locked door. " * 8
 """A text whose start the engine keeps: several blocks of its cache."""

@@ -22,8 +22,8 @@ from mmrl_agents.vllm_engine import Engine
 
 SHARED_MEMORY = Path("/dev/shm")
 """A folder in memory, where the system has one."""
-Follow = Callable[[Engine, Any, int], None]
-"""Makes an engine sample with what a model has become; the number is the version."""
+Follow = Callable[[Engine, Any], None]
+"""Makes an engine sample with what a model has become."""
 
 
 @torch.no_grad()
@@ -46,13 +46,13 @@ def checkpoint_weights(model: Any) -> dict[str, Tensor]:
     return revert_weight_conversion(model, named)
 
 
-def by_weights(engine: Engine, model: Any, version: int) -> None:
+def by_weights(engine: Engine, model: Any) -> None:
     """Hand over all weights, an adapter merged in; they never leave memory."""
     with torch.no_grad():
         engine.take_weights(checkpoint_weights(whole(model)).items())
 
 
-def by_folder(engine: Engine, model: Any, version: int) -> None:
+def by_folder(engine: Engine, model: Any) -> None:
     """Hand over all weights, an adapter merged in, through a folder that every worker reads."""
     merged = whole(model)
     with folder_of(sum(p.nbytes for p in merged.parameters())) as folder:
@@ -60,17 +60,17 @@ def by_folder(engine: Engine, model: Any, version: int) -> None:
         engine.take_folder(folder)
 
 
-def by_adapter(engine: Engine, model: Any, version: int) -> None:
+def by_adapter(engine: Engine, model: Any) -> None:
     """Hand over the adapter alone."""
     size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     with folder_of(size) as folder:
         save_adapter(folder, model)
-        engine.take_adapter(folder, version)
+        engine.take_adapter(folder)
 
 
 def weights_way(engine: Engine) -> Follow:
-    """How all weights go over: in memory where the engine is this process alone."""
-    return by_weights if engine.workers == 1 else by_folder
+    """How all weights go over: in memory where the engine is in this process."""
+    return by_weights if engine.here else by_folder
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from mmrl.errors import BadInput, one_line, unknown
 from mmrl_agents.generate import CACHE_BYTES
-from mmrl_agents.models import ModelFiles
-from mmrl_agents.vllm_library import process_untouched
+from mmrl_agents.models import ModelFiles, read_config
+from mmrl_agents.vllm_library import OWN_PROCESS, process_untouched, shares_process
 
 SET_HERE = {
     "model": "model_id says it",
@@ -28,6 +28,8 @@ SET_HERE = {
 """Arguments that are not the user's, and why."""
 GPU_SHARE = 0.3
 """Of a GPU's memory, what the engine takes (weights and KV cache): the learner is on the same one."""
+BLOCK = 32
+"""Tokens of a block of the KV cache on a CPU, a quarter of vLLM's: whole blocks are kept from turn to turn."""
 SHOWN = 300
 """Characters of vLLM's own words in a message."""
 Where = Callable[..., str]
@@ -56,12 +58,14 @@ class Needs:
         dtype: of weights and products, where the user says none.
         context: tokens of prompt and answer that it must hold.
         adapter: the adapter that is trained on top; None: all weights are, or none.
+        episodes: how many go on at once, at most.
     """
 
     files: ModelFiles
     dtype: str
     context: int
     adapter: Adapter | None = None
+    episodes: int = 64
 
 
 @dataclass(frozen=True)
@@ -148,14 +152,24 @@ def arguments(needs: Needs, given: Mapping[str, Any], engines: Engines) -> dict[
     }  # fmt: skip
     if engines.cpu:
         made["enforce_eager"] = True  # compiling takes longer than it saves
+        made["block_size"] = BLOCK
         if "gpu_memory_utilization" not in given:
-            made["kv_cache_memory_bytes"] = CACHE_BYTES
+            made["kv_cache_memory_bytes"] = cache_bytes(needs)
     else:
         made |= {"gpu_memory_utilization": GPU_SHARE, "enable_sleep_mode": True}
     if takes_adapter(needs, given, engines) and needs.adapter is not None:
         rank = next(r for r in engines.ranks if r >= needs.adapter.rank)
         made |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
     return {**made, **given}
+
+
+def cache_bytes(needs: Needs) -> int:
+    """Keys and values of all episodes at their longest, in bytes, but no more than our own sampler would keep."""
+    config = read_config(needs.files).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    number = 4 if needs.dtype == "float32" else 2
+    return min(CACHE_BYTES, needs.episodes * needs.context * 2 * config.num_hidden_layers * heads * width * number)
 
 
 def check_engine(library: Any, made: Mapping[str, Any], name: str, where: str) -> None:
@@ -172,14 +186,21 @@ def check_engine(library: Any, made: Mapping[str, Any], name: str, where: str) -
     """
     try:
         with process_untouched():
-            library.EngineArgs(**made).create_engine_config()
+            config = library.EngineArgs(**made).create_engine_config()
     except (ValueError, TypeError, NotImplementedError, OSError, RuntimeError) as error:
         raise refused(error, name, where) from error
+    if shares_process() and config.model_config.using_transformers_backend():
+        raise BadInput(f"{where + ': ' if where else ''}vLLM has no code of its own for '{name}' and would change the "
+                       "classes of transformers, of which the learner is made; set the environment variable "
+                       f"{OWN_PROCESS}=1, which gives the engine a process of its own")  # fmt: skip
 
 
 def refused(error: Exception, name: str, where: str) -> BadInput:
     """The reason that vLLM gives, in one line."""
-    said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    said = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        said = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
     line = " ".join(said.split()) or one_line(error)
     short = line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
     return BadInput(f"{where + ': ' if where else ''}vLLM cannot sample with '{name}' as asked: {short}")

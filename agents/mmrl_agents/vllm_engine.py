@@ -21,7 +21,7 @@ from mmrl_agents.feed import BANNED
 from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.image_tokens import PROBE, ImageTokens
 from mmrl_agents.vllm_args import refused
-from mmrl_agents.vllm_library import process_untouched
+from mmrl_agents.vllm_library import process_untouched, shares_process
 
 
 class Engine:
@@ -34,6 +34,9 @@ class Engine:
         temperature: of the sampling distribution; 0 takes the likeliest id (log-probability 0).
         ends: ids that end an answer.
         tokens: how images become ids; None for a model of text alone.
+
+    Attributes:
+        here: whether all of its weights are in this process.
 
     Raises:
         BadInput: with vLLM's reason, if it cannot serve the model so; or if it sees images otherwise than the learner.
@@ -54,9 +57,9 @@ class Engine:
         self._sleeps = bool(made.get("enable_sleep_mode"))
         self._asleep = False
         self._adapter: Any = None
+        self._adapters = 0
         parallel = self._llm.llm_engine.vllm_config.parallel_config
-        self.workers: int = parallel.world_size
-        """Processes that hold a part of the weights; the one that is this process, where it is one."""
+        self.here = shares_process() and parallel.world_size == 1
         if tokens is not None:
             self._check_sight(tokens)
 
@@ -96,16 +99,21 @@ class Engine:
         return Sampled(ids, kept, bool(ids) and ids[-1] in self._ends)
 
     def take_weights(self, named: Iterable[tuple[str, Tensor]]) -> None:
-        """Take over all weights, under the names that they have in the model's files; one worker alone can."""
+        """Take over all weights, under the names that they have in the model's files; it must be :attr:`here`."""
         self._changed(lambda: self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(named)}))
 
     def take_folder(self, folder: Path) -> None:
         """Take over the weights in a folder, in Hugging Face's format; it is read before this returns."""
         self._changed(lambda: self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)}))
 
-    def take_adapter(self, folder: Path, version: int) -> None:
-        """Sample with the LoRA adapter in a folder, in PEFT's format, in the place of the one before."""
-        request = import_module("vllm.lora.request").LoRARequest(f"mmrl-{version}", version + 1, str(folder))
+    def take_adapter(self, folder: Path) -> None:
+        """Sample with the LoRA adapter in a folder, in PEFT's format, in the place of the one before.
+
+        It is read before this returns, and goes by a number that none had before.
+        """
+        self._adapters += 1
+        number = self._adapters
+        request = import_module("vllm.lora.request").LoRARequest(f"mmrl-{number}", number, str(folder))
         old, self._adapter = self._adapter, request
         self._changed(lambda: self._swap(old, request))
 
@@ -131,6 +139,7 @@ class Engine:
     def wake(self) -> None:
         """End :meth:`rest`."""
         if self._asleep:
+            torch.cuda.empty_cache()  # what the learner has let go is still torch's
             self._llm.wake_up()
             self._asleep = False
 

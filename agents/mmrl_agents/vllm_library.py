@@ -21,8 +21,10 @@ from mmrl.errors import BadInput, one_line
 
 MISSING = ("vLLM is not installed here; for an NVIDIA GPU: pip install 'mmrl[vllm]'; for a CPU: make vllm, which fills "
            "an environment of its own, .venv-vllm, with mmrl in it (.venv-vllm/bin/mmrl train ...)")  # fmt: skip
+OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
+"""The variable that gives the engine a process of its own (1) or runs its loop and its first worker in this one (0)."""
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's loop and its first worker in this process
+    OWN_PROCESS: "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
@@ -51,6 +53,11 @@ def vllm_library(where: str = "") -> Any:
         return import_module("vllm")
     except (ImportError, OSError, RuntimeError) as error:
         raise BadInput(f"{prefix}vLLM does not import: {one_line(error)}") from error
+
+
+def shares_process() -> bool:
+    """Whether an engine of one worker runs in this process."""
+    return os.environ.get(OWN_PROCESS) == "0"
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,17 +35,21 @@ def test_what_goes_over(adapter: Adapter | None, given: dict[str, Any], engines:
     assert takes_adapter(Needs(FILES, "float32", 512, adapter), given, engines) is takes
 
 
-def test_the_users_arguments_go_over_ours() -> None:
-    needs = Needs(FILES, "float32", 512, PLAIN)
-    ours = {"model": "/models/mine", "dtype": "float32", "max_model_len": 512, "disable_log_stats": True,
+def test_the_users_arguments_go_over_ours(tiny: Path) -> None:
+    needs = Needs(ModelFiles("mine", str(tiny)), "float32", 512, PLAIN, episodes=10)
+    ours = {"model": str(tiny), "dtype": "float32", "max_model_len": 512, "disable_log_stats": True,
             "logprobs_mode": "processed_logprobs", "use_tqdm_on_load": False}  # fmt: skip
-    assert arguments(needs, {}, CPU) == {**ours, "enforce_eager": True, "kv_cache_memory_bytes": CACHE_BYTES}
+    # 10 episodes of 512 tokens; 2 layers of 4 heads of 8 numbers of 4 bytes, for keys and for values
+    cache = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 10 * 512 * 2 * 2 * 4 * 8 * 4}
+    assert arguments(needs, {}, CPU) == {**ours, **cache}
+    many = dataclasses.replace(needs, episodes=10**6)
+    assert arguments(many, {}, CPU)["kv_cache_memory_bytes"] == CACHE_BYTES
     assert arguments(needs, {"dtype": "bfloat16"}, GPU) == {
         **ours, "dtype": "bfloat16", "gpu_memory_utilization": 0.3, "enable_sleep_mode": True, "enable_lora": True,
         "max_loras": 1, "max_lora_rank": 16,
     }  # fmt: skip
     shared = arguments(needs, {"gpu_memory_utilization": 0.5}, CPU)
-    assert shared == {**ours, "enforce_eager": True, "gpu_memory_utilization": 0.5}
+    assert shared == {**ours, "enforce_eager": True, "block_size": 32, "gpu_memory_utilization": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,13 @@ def model() -> Any:
 
 def test_every_version_of_the_adapter_is_sampled_with(engine: Engine, model: Any) -> None:
     asked = rows(TEXTS, limit=8)
-    by_adapter(engine, model, 0)  # its product is 0
+    by_adapter(engine, model)  # its product is 0
     assert max(gaps(model, asked, engine.sample(asked))) < 1e-4
-    for version in (1, 2):
-        shake(model, "lora_B", 0.05, seed=version)
+    for seed in (1, 2):
+        shake(model, "lora_B", 0.05, seed=seed)
         stale = engine.sample(asked)
         assert max(gaps(model, asked, stale)) > 0.1
-        by_adapter(engine, model, version)
+        by_adapter(engine, model)
         said = engine.sample(asked)
         assert max(gaps(model, asked, said)) < 1e-4
         with model.disable_adapter():

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.vllm
 
 def test_log_probabilities_are_near_the_learners() -> None:
     asked = rows([f"What is {i} plus {i}?" for i in range(8)])
-    engine = engine_of(smol(), "bfloat16")
+    engine = engine_of(smol(), "bfloat16", temperature=1.0)
     try:
-        found = gaps(load_model(find_model(smol()), device="cpu"), asked, engine.sample(asked))
+        found = gaps(load_model(find_model(smol()), device="cpu"), asked, engine.sample(asked), 1.0)
     finally:
         engine.close()
     assert sum(found) / len(found) < 0.03

@@ -9,6 +9,7 @@ import pytest
 import torch
 from vllm_tools import SMALL
 
+from mmrl.errors import BadInput
 from mmrl.image import Image
 from mmrl.make import make
 from mmrl.policy import Request
@@ -22,8 +23,13 @@ pytestmark = pytest.mark.vllm
 PICTURES = [Image(np.random.default_rng(n).integers(0, 256, (40, 60, 3), dtype=np.uint8)) for n in range(3)]
 
 
-def test_images_go_over_as_the_learner_sees_them() -> None:
-    policy = load("mmrl/tiny-vlm", 0.7, max_new_tokens=6, vllm_config=SMALL)
+def test_images_go_over_as_the_learner_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # vLLM's own code for vision-language models needs torchvision, which is not to be had here; that of transformers
+    # does not, and wants a process of its own.
+    with pytest.raises(BadInput, match=r"would change the classes of transformers.*V1_MULTIPROCESSING=1"):
+        load("mmrl/tiny-vlm", vllm_config={**SMALL, "model_impl": "transformers"})
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    policy = load("mmrl/tiny-vlm", 0.7, max_new_tokens=6, vllm_config={**SMALL, "model_impl": "transformers"})
     try:
         env = make("text/arithmetic")
         talks = [(Message("user", (Text("Look: "), *PICTURES[: n + 1], Text(" What now?"))),) for n in range(3)]

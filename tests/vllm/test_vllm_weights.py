@@ -62,9 +62,9 @@ def test_weights_follow_behind_a_prefix_that_was_kept(engine: Engine, model: Any
     shake(model, "o_proj", 0.02)
     stale = engine.sample(asked)
     assert max(gaps(model, asked, stale)) > 0.1
-    way(engine, model, 1)
+    way(engine, model)
     assert max(gaps(model, asked, engine.sample(asked))) < 1e-4
-    way(engine, load_model(find_model(smol()), device="cpu"), 2)  # and back
+    way(engine, load_model(find_model(smol()), device="cpu"))  # and back
     assert max(gaps(model, asked, engine.sample(asked))) > 0.1
 
 
@@ -73,7 +73,7 @@ def test_an_adapter_is_merged_into_what_is_sent_and_stays_off_the_learner(engine
     model = add_adapter(load_model(files, device="cpu"), LoraArgs(r=8, alpha=16, dora=True), files)
     shake(model, "lora_B", 0.05)
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    by_weights(engine, model, 1)
+    by_weights(engine, model)
     asked = rows(TEXTS)
     said = engine.sample(asked)
     assert max(gaps(model, asked, said)) < 1e-4
@@ -85,5 +85,5 @@ def test_an_adapter_is_merged_into_what_is_sent_and_stays_off_the_learner(engine
 def test_the_engine_leaves_the_noise_of_others_alone(engine: Engine, model: Any) -> None:
     state = torch.get_rng_state()
     engine.sample(rows(TEXTS[:1]))
-    by_weights(engine, model, 3)
+    by_weights(engine, model)
     assert torch.equal(torch.get_rng_state(), state)

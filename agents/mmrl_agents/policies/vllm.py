@@ -67,7 +67,7 @@ class VllmSampler(VllmPolicy):
 
     def updated(self, version: int) -> None:
         """Take over the model's weights as they are now; what was kept of prompts is dropped."""
-        self._follow(self.engine, self._model, version)
+        self._follow(self.engine, self._model)
         self.version = version
 
 
@@ -86,13 +86,15 @@ def load(model_id: str, temperature: float = 1.0, max_new_tokens: int = 64, max_
     library, given, files = vllm_library(), vllm_config or {}, find_model(model_id)
     engines, needs = Engines.of(library), Needs(files, dtype, max_context or text_context(files))
     check_given(needs, given, engines, lambda *key: ".".join(["vllm_config", *key]))
+    made = arguments(needs, given, engines)
+    check_engine(library, made, files.name, "")
     processing = load_processing(files)
     ends = end_ids(load_generation(files), processing)
     tokens = image_tokens(processing)
     turns = Turns(processing, ends, max_new_tokens, max_context, text_context(files), tokens)
-    engine = Engine(library, arguments(needs, given, engines), files.name, temperature, ends, tokens)
+    engine = Engine(library, made, files.name, temperature, ends, tokens)
     if files.adapter is not None:
-        weights_way(engine)(engine, load_model(files, dtype, "cpu"), 0)
+        weights_way(engine)(engine, load_model(files, dtype, "cpu"))
     return VllmPolicy(engine, turns)
 
 
@@ -100,7 +102,8 @@ def needs_of(loaded: LoadedConfig, files: ModelFiles, bfloat16: bool) -> Needs:
     """What a run needs of an engine; ``bfloat16``: it samples with products in bfloat16 whatever the weights are."""
     args, rollout = loaded.config.training_args, loaded.config.rollout
     dtype = "bfloat16" if bfloat16 else dtype_of(args)
-    return Needs(files, dtype, rollout.max_context or text_context(files), adapter_of(files, args.lora))
+    context, adapter = rollout.max_context or text_context(files), adapter_of(files, args.lora)
+    return Needs(files, dtype, context, adapter, rollout.concurrency)
 
 
 def check(loaded: LoadedConfig) -> None:
@@ -136,8 +139,8 @@ def make(run: Run) -> VllmSampler:
     tokens = run.learner.vision.tokens if run.learner.vision is not None else None
     ends = end_ids(run.model.generation_config, run.processing)
     turns = Turns(run.processing, ends, rollout.max_new_tokens, rollout.max_context, text_context(files), tokens)
-    engine = Engine(library, arguments(needs, given, engines), files.name, rollout.temperature, ends, tokens)
-    by_itself = takes_adapter(needs, given, engines)
-    run.reporter.say(f"sampling with vLLM {library.__version__} in this process, "
-                     + ("by the adapter" if by_itself else "by all weights") + f", {needs.dtype}")  # fmt: skip
+    made, by_itself = arguments(needs, given, engines), takes_adapter(needs, given, engines)
+    engine = Engine(library, made, files.name, rollout.temperature, ends, tokens)
+    goes = "the adapter goes" if by_itself else "all weights go"
+    run.reporter.say(f"sampling with vLLM {library.__version__} in {made['dtype']}; {goes} over after every update")
     return VllmSampler(engine, turns, run.model, by_adapter if by_itself else weights_way(engine))
