@@ -18,12 +18,14 @@ from mmrl.errors import BadInput, one_line, unknown
 from mmrl_agents.generate import CACHE_BYTES
 from mmrl_agents.models import ModelFiles, read_config
 from mmrl_agents.vllm_library import OWN_PROCESS, process_untouched, shares_process
+from mmrl_agents.vllm_worker import NAME
 
 SET_HERE = {
     "model": "model_id says it",
     "tokenizer": "it is the model's own",
     "logprobs_mode": "the learner needs log-probabilities with the temperature in",
     "runner": "a policy generates",
+    "worker_extension_cls": "mmrl's own stands there",
 }
 """Arguments that are not the user's, and why."""
 GPU_SHARE = 0.3
@@ -148,7 +150,7 @@ def arguments(needs: Needs, given: Mapping[str, Any], engines: Engines) -> dict[
     """The engine's arguments: the user's over mmrl's own choices."""
     made: dict[str, Any] = {
         "model": needs.files.base, "dtype": needs.dtype, "max_model_len": needs.context, "disable_log_stats": True,
-        "logprobs_mode": "processed_logprobs", "use_tqdm_on_load": False,
+        "logprobs_mode": "processed_logprobs", "use_tqdm_on_load": False, "worker_extension_cls": NAME,
     }  # fmt: skip
     if engines.cpu:
         made["enforce_eager"] = True  # compiling takes longer than it saves
@@ -200,7 +202,7 @@ def refused(error: Exception, name: str, where: str) -> BadInput:
     said = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        said = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+        said = ": ".join([*map(str, first["loc"][:1]), first["msg"].removeprefix("Value error, ")])
     line = " ".join(said.split()) or one_line(error)
     short = line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
     return BadInput(f"{where + ': ' if where else ''}vLLM cannot sample with '{name}' as asked: {short}")

@@ -100,11 +100,11 @@ class Engine:
 
     def take_weights(self, named: Iterable[tuple[str, Tensor]]) -> None:
         """Take over all weights, under the names that they have in the model's files; it must be :attr:`here`."""
-        self._changed(lambda: self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(named)}))
+        self._changed(lambda: self._llm.collective_rpc("take_weights", kwargs={"weights_iterator": iter(named)}))
 
     def take_folder(self, folder: Path) -> None:
         """Take over the weights in a folder, in Hugging Face's format; it is read before this returns."""
-        self._changed(lambda: self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)}))
+        self._changed(lambda: self._llm.collective_rpc("take_weights", kwargs={"weights_path": str(folder)}))
 
     def take_adapter(self, folder: Path) -> None:
         """Sample with the LoRA adapter in a folder, in PEFT's format, in the place of the one before.

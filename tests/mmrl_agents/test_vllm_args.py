@@ -38,7 +38,8 @@ def test_what_goes_over(adapter: Adapter | None, given: dict[str, Any], engines:
 def test_the_users_arguments_go_over_ours(tiny: Path) -> None:
     needs = Needs(ModelFiles("mine", str(tiny)), "float32", 512, PLAIN, episodes=10)
     ours = {"model": str(tiny), "dtype": "float32", "max_model_len": 512, "disable_log_stats": True,
-            "logprobs_mode": "processed_logprobs", "use_tqdm_on_load": False}  # fmt: skip
+            "logprobs_mode": "processed_logprobs", "use_tqdm_on_load": False,
+            "worker_extension_cls": "mmrl_agents.vllm_worker.TakesWeights"}  # fmt: skip
     # 10 episodes of 512 tokens; 2 layers of 4 heads of 8 numbers of 4 bytes, for keys and for values
     cache = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 10 * 512 * 2 * 2 * 4 * 8 * 4}
     assert arguments(needs, {}, CPU) == {**ours, **cache}
