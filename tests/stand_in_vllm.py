@@ -116,7 +116,7 @@ class StandIn:
     def _rpc(self, body: Any) -> Reply:
         if not self.dev:
             return Reply({"detail": "Not Found"}, 404)
-        if body["method"] == "reload_weights":
+        if body["method"] == "take_weights":
             self.weights = body["kwargs"]["weights_path"]
             self.ever.append(self.weights)
         return Reply({"results": [None]})

@@ -24,6 +24,7 @@ from mmrl_agents.run import dtype_of
 from mmrl_agents.server_args import server_args
 from mmrl_agents.vllm_args import BLOCK, SET_HERE, Adapter
 from mmrl_agents.vllm_library import MISSING
+from mmrl_agents.vllm_worker import NAME
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The sizes of adapter that vLLM's servers can be built for."""
@@ -56,7 +57,7 @@ def server(loaded: LoadedConfig, place: Place) -> Launch:
         "max_model_len": loaded.config.rollout.max_context or text_context(files),
         "logprobs_mode": "processed_logprobs", "generation_config": "vllm",
         **(adapter_flags(adapter) if adapts and adapter is not None else {}),
-        **({"enforce_eager": True, "block_size": BLOCK} if cpu else {}), **args.engine,
+        **({"enforce_eager": True, "block_size": BLOCK, "worker_extension_cls": NAME} if cpu else {}), **args.engine,
     }  # fmt: skip
     words = (python, "-m", "vllm.entrypoints.openai.api_server", *flags(given))
     secrets = {} if args.api_key_env is None else {"VLLM_API_KEY": args.api_key_env}

@@ -16,6 +16,10 @@ from pydantic import BaseModel, Field
 from mmrl.json_client import JsonClient, ServerError
 from mmrl_agents.engine_api import Asking, EngineApi
 from mmrl_agents.generate import Row
+from mmrl_agents.vllm_worker import TakesWeights
+
+OWN = TakesWeights.take_weights.__name__
+"""What a worker with mmrl's extension is called by."""
 
 
 class _Logprobs(BaseModel):
@@ -58,8 +62,13 @@ async def _drop(client: JsonClient, name: str) -> None:
 
 
 async def _weights(client: JsonClient, name: str, folder: Path) -> None:
-    call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-    await client.ask("POST", "/collective_rpc", call)
+    kwargs = {"weights_path": str(folder)}
+    try:  # mmrl's own, which serve-sampler puts into servers on a CPU (mmrl_agents.vllm_worker)
+        await client.ask("POST", "/collective_rpc", {"method": OWN, "kwargs": kwargs})
+    except ServerError as error:
+        if error.status is None or f"Method '{OWN}'" not in str(error):
+            raise
+        await client.ask("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
 
 
 async def _takes(client: JsonClient) -> bool:

@@ -87,7 +87,7 @@ def test_weights_and_adapters_are_given_by_each_servers_own_paths(tmp_path: Path
         "vllm": [
             ("/v1/load_lora_adapter", {"lora_name": "n", "lora_path": str(tmp_path), "load_inplace": True}),
             ("/v1/unload_lora_adapter", {"lora_name": "n"}),
-            ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path)}}),
+            ("/collective_rpc", {"method": "take_weights", "kwargs": {"weights_path": str(tmp_path)}}),
             ("/collective_rpc", {"method": "check_health"}),
         ],
         "sglang": [
@@ -96,6 +96,20 @@ def test_weights_and_adapters_are_given_by_each_servers_own_paths(tmp_path: Path
             ("/update_weights_from_disk", {"model_path": str(tmp_path), "flush_cache": True}),
         ],
     }
+
+
+def test_a_vllm_server_without_mmrl_in_its_workers_reloads_weights_by_its_own_way(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.body["method"] == "take_weights":
+            return Reply({"error": {"message": "failed with error 'Method 'take_weights' is not implemented.'"}}, 500)
+        return Reply({"results": [None]})
+
+    with serving(answer) as server:
+        asyncio.run(VLLM.give_weights(JsonClient(server.url, {}), "n", tmp_path))
+    assert [a.body["method"] for a in server.asked] == ["take_weights", "reload_weights"]
+    with serving(lambda _: Reply({"error": "no memory"}, 500)) as server, pytest.raises(ServerError, match="memory"):
+        asyncio.run(VLLM.give_weights(JsonClient(server.url, {}), "n", tmp_path))
+    assert len(server.asked) == 1
 
 
 def test_a_failure_that_sglang_reports_with_200_is_one(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from learner_tools import REWARD
 from vllm_servers import Served, free_port
 from vllm_tools import LONG, gaps, shake, smol
 
@@ -44,7 +45,7 @@ def config_of(folder: Path, name: str, model: str, port: int, args: dict[str, An
               **sections: Any) -> LoadedConfig:  # fmt: skip
     tree = {
         "train_type": "GRPO", "model_id": model, "environments": [{"id": "text/arithmetic"}],
-        "reward_plugins": [{"name": "exact_match"}, {"name": "length", "kwargs": {"max_length": 2}}],
+        "reward_plugins": [{"name": f"{folder / 'letters.py'}:Letters"}],
         "training_args": {
             "output_dir": str(folder / name), "use_vllm_sampler": True, "lora": {"r": 8}, "learning_rate": 1e-3,
             "vllm_config": {"server": f"http://localhost:{port}", "engine": {"max_num_seqs": 16}},
@@ -53,6 +54,7 @@ def config_of(folder: Path, name: str, model: str, port: int, args: dict[str, An
         "rollout": {"temperature": TEMPERATURE, "max_context": 512, "max_new_tokens": 8},
         "eval": {"episodes": 0, "final_episodes": 0}, **sections,
     }  # fmt: skip
+    (folder / "letters.py").write_text(REWARD)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(tree))
     return load_config(folder / f"{name}.yaml")
 
@@ -127,6 +129,8 @@ def test_the_server_follows_the_learner_also_behind_what_it_has_kept(config: Loa
         assert [c.token_ids for c in ask(sampler)] == [c.token_ids for c in first], "the same seeds, the same answers"
         assert {c.version for c in first} == {0}
         shake(model, "lora_B", 0.05, seed=int(adapter))
+        if not adapter:
+            shake(model, "embed_tokens", 0.02)  # which the head shares
         assert worst(model, first) > APART, "the old weights are told from the new ones"
         sampler.updated(1)
         second = ask(sampler)
@@ -176,4 +180,6 @@ def test_a_server_killed_in_the_midst_of_a_run_costs_no_step_and_no_episode(fold
     assert len(planned) == steps * episodes == reporter.seen
     lines = RunStore(root).metrics()
     assert [m["step"] for m in lines] == list(range(1, steps + 1))
-    assert max(m["mismatch_kl"] for m in lines) < 1e-6, "every answer came from the weights of its step"
+    apart = [m["mismatch_kl"] for m in lines if "mismatch_kl" in m]  # but for steps that teach nothing
+    assert len(apart) > steps // 2
+    assert max(apart) < 1e-6, "every answer came from the weights of its step"
