@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from mmrl.errors import BadInput
@@ -11,7 +12,20 @@ from mmrl.registry import POLICIES
 MODEL_BACKEND = "hf"
 
 
-def load_policy(model_id: str, **kwargs: Any) -> Policy:
+def policy_arguments(name: str) -> tuple[str, ...]:
+    """The names of the arguments that a registered policy takes; empty if it does not tell them.
+
+    Raises:
+        BadInput: if nothing goes by that name.
+    """
+    found = POLICIES.get(name)
+    try:
+        return tuple(inspect.signature(found).parameters)
+    except (TypeError, ValueError):  # what was written in C, for instance
+        return ()
+
+
+def load_policy(model_id: str, /, **kwargs: Any) -> Policy:
     """Load the policy that ``model_id`` names.
 
     Args:

@@ -178,8 +178,8 @@ class TrainingArgs(Section):
     use_vllm_sampler: bool = False
     """Sample training's episodes with vLLM; false: with the learner's own model.  See [samplers.md](samplers.md)."""
     vllm_config: dict[str, Any] = Field(default={})
-    """Arguments of vLLM's engine (`max_num_seqs`, `gpu_memory_utilization`, `enable_lora`, ...), by its own names; read
-    with `use_vllm_sampler` alone."""
+    """Arguments of vLLM's engine (`max_num_seqs`, `gpu_memory_utilization`, `enable_lora`, ...), by its own names; or
+    `server: URL` (or a list of them) and what belongs to servers.  Read with `use_vllm_sampler` alone."""
 
     @field_validator("importance_range")
     @classmethod

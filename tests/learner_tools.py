@@ -108,7 +108,7 @@ class Letters:
 
 
 def run_config(folder: Path, name: str = "run", environments: Sequence[dict[str, Any]] = ({"id": "text/arithmetic"},),
-               **sections: dict[str, Any]) -> LoadedConfig:
+               **sections: Any) -> LoadedConfig:
     """A 4-step run of a random tiny model in ``folder``; ``sections`` change single keys."""
     if not (folder / "model").exists():
         save_tiny_model(folder / "model")

@@ -1,9 +1,10 @@
 """Real HTTP servers for tests: JSON in, JSON out, on a port of their own of this machine."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,16 +32,25 @@ Answer = Callable[[Asked], Reply]
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Answers every POST by ``answer``, each connection on a thread of its own; remembers what it was asked."""
+    """Answers every GET and POST by ``answer``, each connection on a thread of its own; remembers what it was asked."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, answer: Answer, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.answer, self.asked, self.connections = answer, list[Asked](), 0
+        self.sockets = set[socket.socket]()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def kill(self) -> None:
+        """Stop answering, in the midst of what it does: connections break."""
+        self.shutdown()
+        self.server_close()
+        for connection in list(self.sockets):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: Any) -> None:
         """A client that goes away is no news."""
@@ -54,10 +64,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.server.connections += 1
+        self.server.sockets.add(self.request)
         super().setup()
 
+    def finish(self) -> None:
+        self.server.sockets.discard(self.request)
+        super().finish()
+
+    def do_GET(self) -> None:
+        self._answer(None)
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+    def _answer(self, body: Any) -> None:
         asked = Asked(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
         self.server.asked.append(asked)
         reply = self.server.answer(asked)

@@ -174,6 +174,17 @@ def main(folder: Path) -> None:
     (folder / "ends-0.txt").write_text("\n".join(ends))
 
 
+def launch(folder: Path, name: str, *options: str, words: tuple[str, ...] = ()) -> str:
+    """The output of ``accelerate launch`` of two processes on CPUs."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *options,
+               "-m", "mmrl", "train", str(folder / f"{name}.yaml"), *words]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
 def start(folder: Path) -> list[subprocess.Popen[bytes]]:
     """Start the processes; what they print goes to ``log-<rank>.txt``."""
     with socket.socket() as free:

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl.report import Reporter
+from mmrl.serving import Launch, Place
 from mmrl_agents.credit import METHODS, find_method
 from mmrl_agents.memory import MemoryPlanner
 from mmrl_agents.train import Grpo
@@ -30,6 +31,10 @@ class Ppo:
     def planner(self) -> MemoryPlanner:
         """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
         return Grpo().planner()
+
+    def server(self, loaded: LoadedConfig, place: Place) -> Launch:
+        """How a server to sample with is started; see :class:`mmrl.serving.Serves`."""
+        return Grpo().server(loaded, place)
 
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:
         """Train; see :class:`mmrl.trainer.Trainer`."""

@@ -13,7 +13,7 @@ from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl.policy import Policy
 from mmrl.training_args import TrainingArgs
-from mmrl_agents.policies import vllm
+from mmrl_agents.policies import vllm, vllm_server
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run
 
@@ -75,7 +75,11 @@ def check_sampler(loaded: LoadedConfig) -> None:
 def make_sampler(run: Run) -> Sampler:
     """The sampler that the run's configuration asks for, with the weights of the run's model."""
     sampler = SAMPLERS[sampler_name(run.config.training_args)].make(run)
-    sampler.updated(run.progress.step)
+    try:
+        sampler.updated(run.progress.step)
+    except BaseException:
+        sampler.close()
+        raise
     return sampler
 
 
@@ -100,5 +104,6 @@ def own_model(run: Run) -> Sampler:
 SAMPLERS: dict[str, SamplerKind] = {
     "hf": SamplerKind(own_model, check_own),
     "vllm": SamplerKind(vllm.make, vllm.check),
+    "vllm_server": SamplerKind(vllm_server.make, vllm_server.check),
 }
 """By name; which one a run takes: :func:`sampler_name`."""

@@ -23,6 +23,7 @@ from mmrl.report import Reporter
 from mmrl.reward import RewardSuite
 from mmrl.run_state import RunState, newest
 from mmrl.run_sync import run_sync
+from mmrl.serving import Launch, Place
 from mmrl.stopwatch import Stopwatch
 from mmrl.trajectory import Trajectory
 from mmrl.turn_cap import cap_at, cap_metrics
@@ -51,6 +52,7 @@ from mmrl_agents.sampling import (
     resampling_metrics,
     sample,
 )
+from mmrl_agents.serve import server
 from mmrl_agents.shared_scheduler import SharedScheduler
 from mmrl_agents.tasks import Plan, check_batch, plan
 from mmrl_agents.time_limit import finished, say_if_cut_short
@@ -79,6 +81,10 @@ class Grpo:
     def planner(self) -> MemoryPlanner:
         """Plan its memory; see :class:`mmrl.memory_plan.Plans`."""
         return MemoryPlanner(by_rehearsal)
+
+    def server(self, loaded: LoadedConfig, place: Place) -> Launch:
+        """How a server to sample with is started; see :class:`mmrl.serving.Serves`."""
+        return server(loaded, place)
 
     @in_step
     def train(self, loaded: LoadedConfig, resume: bool, reporter: Reporter) -> Path:

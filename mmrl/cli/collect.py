@@ -18,10 +18,12 @@ from mmrl.cli.options import (
     Episodes,
     MaxNewTokens,
     MaxTurns,
+    PolicyKwargs,
     Temperature,
     Window,
     check_envs,
     parse_pairs,
+    say_usage,
     speaker,
 )
 from mmrl.cli.progress import EpisodeBar
@@ -50,6 +52,7 @@ def collect(
     temperature: Temperature = None,
     max_turns: MaxTurns = None,
     env_kwargs: EnvKwargs = None,
+    policy_kwargs: PolicyKwargs = None,
     max_new_tokens: MaxNewTokens = None,
 ) -> None:
     """Run episodes and store them, for SFT or to look at.
@@ -65,10 +68,11 @@ def collect(
     kwargs = parse_pairs(env_kwargs or [], "--env-kwargs")
     check_envs([(e, kwargs) for e in env])
     suite = RewardSuite.from_config([{"name": r} for r in reward]) if reward else None
+    own = parse_pairs(policy_kwargs or [], "--policy-kwargs")
     settings = {"env": env, "policy": policy, "episodes": episodes, "seed": seed, "reward": reward or [],
                 "window": window, "temperature": temperature, "max_turns": max_turns, "env_kwargs": kwargs,
-                "max_new_tokens": max_new_tokens}  # fmt: skip
-    acting = speaker(policy, temperature, max_new_tokens)
+                "max_new_tokens": max_new_tokens, "policy_kwargs": own}  # fmt: skip
+    acting = speaker(policy, temperature, max_new_tokens, own)
     store = RunStore.create(out, yaml.safe_dump({"collect": settings}, sort_keys=False))
     specs = make_specs(env, kwargs, seed, episodes)
     try:
@@ -76,6 +80,7 @@ def collect(
     except KeyboardInterrupt:
         print(f"stopped; the episodes that had ended are in {out}", file=sys.stderr)
         raise
+    say_usage(acting)
     _report(out, done)
 
 

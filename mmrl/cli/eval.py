@@ -18,10 +18,12 @@ from mmrl.cli.options import (
     Episodes,
     MaxNewTokens,
     MaxTurns,
+    PolicyKwargs,
     Temperature,
     Window,
     check_envs,
     parse_pairs,
+    say_usage,
     screen,
     speaker,
 )
@@ -34,6 +36,7 @@ from mmrl.policy import Policy
 from mmrl.rollout import Scheduler, run_sync
 from mmrl.store import atomic_write
 from mmrl.trajectory import Trajectory
+from mmrl.usage import Metered
 
 
 def eval_(
@@ -52,6 +55,7 @@ def eval_(
     window: Window = None,
     temperature: Temperature = None,
     env_kwargs: EnvKwargs = None,
+    policy_kwargs: PolicyKwargs = None,
     max_new_tokens: MaxNewTokens = None,
     save: Annotated[Path | None, typer.Option(help="Also write the JSON object to this file.")] = None,
     records: Annotated[
@@ -65,6 +69,8 @@ def eval_(
       mmrl eval --env babyai/balrog-goto --policy expert
 
       mmrl eval configs/babyai_goto.yaml --policy runs/babyai_goto --json
+
+      mmrl eval --env text/arithmetic --policy openai --policy-kwargs url=http://localhost:8000 --policy-kwargs model=m
     """
     defaults = read_defaults(config)
     environments = defaults.chosen(env or [], parse_pairs(env_kwargs or [], "--env-kwargs"))
@@ -75,10 +81,11 @@ def eval_(
         raise BadInput("say which policy: --policy random, expert, a model id or a folder")
     check_envs(environments)
     heat = defaults.eval.temperature if temperature is None else temperature
-    acting = speaker(name, heat, max_new_tokens or defaults.rollout.max_new_tokens)
+    own = parse_pairs(policy_kwargs or [], "--policy-kwargs")
+    acting = speaker(name, heat, max_new_tokens or defaults.rollout.max_new_tokens, own)
     scheduler = _scheduler(defaults, max_turns, window)
     results, trajectories = _run(environments, acting, range(seed, seed + episodes), scheduler)
-    record = as_record(name, results, trajectories)
+    record = as_record(name, results, trajectories) | used(acting)
     if as_json:
         print(json.dumps(record))
     else:
@@ -87,6 +94,7 @@ def eval_(
         _save("--save", save, (json.dumps(record, indent=2) + "\n").encode())
     if records is not None:
         _save("--records", records, to_lines(record_of(t) for t in trajectories))
+    say_usage(acting)
     _complain(trajectories)
 
 
@@ -115,6 +123,11 @@ def as_record(policy: str, results: Sequence[EvalResult], trajectories: Sequence
     each = [{**r.as_dict(), "policy": policy} for r in results]
     pooled = summarise(",".join(r.env for r in results), results[0].seeds, trajectories, sum(r.tasks for r in results))
     return {**pooled.as_dict(), "policy": policy, "results": each}
+
+
+def used(policy: Policy) -> dict[str, Any]:
+    """What a policy that is paid for has used, for the JSON object; nothing of one that counts nothing."""
+    return {"usage": policy.usage.as_dict()} if isinstance(policy, Metered) else {}
 
 
 def _save(option: str, path: Path, data: bytes) -> None:

@@ -25,6 +25,7 @@ from mmrl.cli.listing import list_
 from mmrl.cli.plan import plan
 from mmrl.cli.play import play
 from mmrl.cli.score import score
+from mmrl.cli.serve_sampler import serve_sampler
 from mmrl.cli.train import train
 from mmrl.env import NoExpert
 from mmrl.errors import BadInput, RunStopped
@@ -45,6 +46,7 @@ app.command("eval")(eval_)
 app.command("collect")(collect)
 app.command("play")(play)
 app.command("score")(score)
+app.command("serve-sampler")(serve_sampler)
 app.command("list")(list_)
 app.add_typer(check_app, name="check")
 app.add_typer(export_app, name="export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -10,16 +11,20 @@ from rich.console import Console
 
 from mmrl.config_load import parse_value
 from mmrl.errors import BadInput
-from mmrl.load import load_policy
+from mmrl.load import load_policy, policy_arguments
 from mmrl.make import make
 from mmrl.policy import Policy
 from mmrl.registry import POLICIES
+from mmrl.usage import Metered
 
 COLLECT_SEED = 2_000_000
 """First seed of ``mmrl collect``: far from the held-out seeds (0 and up) and the training ones (1,000,000 and up)."""
 
 
-POLICY = typer.Option(help="random, expert, a model id, or the folder of a checkpoint or run.")
+POLICY = typer.Option(help="random, expert, openai, a model id, or the folder of a checkpoint or run.")
+PolicyKwargs = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the policy; may be repeated.")
+]
 EnvKwargs = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Argument of the environment; may be repeated.")
 ]
@@ -58,23 +63,32 @@ def parse_pairs(words: Iterable[str], option: str) -> dict[str, Any]:
     return pairs
 
 
-def speaker(policy: str, temperature: float | None = None, max_new_tokens: int | None = None) -> Policy:
-    """Load a policy; sampling options go to models only.
+def speaker(policy: str, temperature: float | None = None, max_new_tokens: int | None = None,
+            given: Mapping[str, Any] | None = None) -> Policy:  # fmt: skip
+    """Load a policy; sampling options go to those that know them.
 
     Args:
         policy: as for :func:`mmrl.load_policy`.
         temperature: of the sampling; None leaves it to the policy.
         max_new_tokens: of an answer; None leaves it to the policy.
+        given: the policy's own arguments, before all others.
 
     Raises:
         BadInput: if nothing goes by that name, or a value is out of range.
     """
     if temperature is not None and temperature < 0:
         raise BadInput(f"--temperature is at least 0, not {temperature:g}")
-    if policy in POLICIES.names() or ".py:" in policy:
-        return load_policy(policy)
     sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-    return load_policy(policy, **{k: v for k, v in sampling.items() if v is not None})
+    if policy in POLICIES.names() or ".py:" in policy:
+        known = policy_arguments(policy)
+        sampling = {k: v for k, v in sampling.items() if k in known}
+    return load_policy(policy, **{**{k: v for k, v in sampling.items() if v is not None}, **(given or {})})
+
+
+def say_usage(policy: Policy) -> None:
+    """Say what a policy has used that is paid for, if it counts it."""
+    if isinstance(policy, Metered):
+        print(f"used: {policy.usage}", file=sys.stderr)
 
 
 def check_envs(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> None:

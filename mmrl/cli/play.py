@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mmrl.cli.defaults import Defaults, read_defaults
-from mmrl.cli.options import EnvKwargs, MaxNewTokens, MaxTurns, Temperature, Window, parse_pairs, speaker
+from mmrl.cli.options import EnvKwargs, MaxNewTokens, MaxTurns, PolicyKwargs, Temperature, Window, parse_pairs, speaker
 from mmrl.cli.watch import Human, Quit, Watched, run_watch
 from mmrl.env import Env
 from mmrl.episode import EpisodeLimits, EpisodeSpec
@@ -39,6 +39,7 @@ def play(
     seed: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the rendered episode as an animated GIF.")] = None,
     env_kwargs: EnvKwargs = None,
+    policy_kwargs: PolicyKwargs = None,
     delay: Annotated[float, typer.Option(min=0, help="Seconds to wait after each turn.")] = 0.0,
     max_turns: MaxTurns = None,
     window: Window = None,
@@ -62,7 +63,11 @@ def play(
     if save is not None:
         _check_save(save, inner, env_id)
     frames: list[Any] | None = None if save is None else []
-    acting = Human(console.print) if policy == "human" else _speaker(given, config, policy, temperature, max_new_tokens)
+    own = parse_pairs(policy_kwargs or [], "--policy-kwargs")
+    if policy == "human":
+        acting: Policy = Human(console.print)
+    else:
+        acting = _speaker(given, config, policy, temperature, max_new_tokens, own)
     watched = Watched(inner, console.print, delay, frames)
     spec = EpisodeSpec("play", env_id, seed, f"{env_id}#{seed}", (seed,), kwargs)
     limits = EpisodeLimits(max_turns or given.eval.max_turns, window or given.rollout.window)
@@ -87,12 +92,12 @@ def _where(given: Defaults, env: str | None, kwargs: dict[str, Any]) -> tuple[st
 
 
 def _speaker(given: Defaults, config: Path | None, policy: str, temperature: float | None,
-             max_new_tokens: int | None) -> Policy:
+             max_new_tokens: int | None, own: dict[str, Any]) -> Policy:
     """The policy that plays, sampling as the run's evaluations do where there is a config."""
     if config is None:
-        return speaker(policy, temperature, max_new_tokens)
+        return speaker(policy, temperature, max_new_tokens, own)
     heat = given.eval.temperature if temperature is None else temperature
-    return speaker(policy, heat, max_new_tokens or given.rollout.max_new_tokens)
+    return speaker(policy, heat, max_new_tokens or given.rollout.max_new_tokens, own)
 
 
 def _say_how_it_ended(t: Trajectory) -> None:

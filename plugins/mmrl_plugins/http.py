@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmrl.errors import BadInput
+from mmrl.json_client import JsonClient, checked_header, checked_url, from_environment
 from mmrl.reward import RewardPlugin
 from mmrl.rows import jsonable
 from mmrl.run_sync import run_sync
@@ -37,7 +38,6 @@ from mmrl.sample import Message, Part, Text, Video, to_openai
 from mmrl.score import Score
 from mmrl.trajectory import Trajectory
 from mmrl_plugins._checked import checked_flag, checked_pair, first_problem
-from mmrl_plugins._http import JsonClient, checked_header, checked_url, from_environment
 
 
 class RequestTurn(BaseModel):

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from mmrl.errors import BadInput
+from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_url, from_environment
 from mmrl.reward import RewardPlugin
 from mmrl.sample import Message, to_openai
 from mmrl.score import Score
 from mmrl_plugins._checked import checked_flag
-from mmrl_plugins._http import EXCERPT, JsonClient, ServerError, checked_url, from_environment
 from mmrl_plugins._judge_prompt import judge_prompt
 from mmrl_plugins._rubric import Rubric
 

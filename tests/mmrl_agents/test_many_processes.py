@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from learner_tools import repeatable, run_config
 from safetensors.torch import load_file
+from two_processes import launch
 
 from mmrl.cli.main import main
 from mmrl.config_load import load_config
@@ -28,17 +26,6 @@ SECTIONS: dict[str, Any] = {
     "replay": {"size": 4},
     "eval": {"episodes": 3, "every": 2, "final_episodes": 3},
 }  # fmt: skip
-
-
-def launch(folder: Path, name: str, *options: str, words: tuple[str, ...] = ()) -> str:
-    """The output of ``accelerate launch`` of two processes on CPUs."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *options,
-               "-m", "mmrl", "train", str(folder / f"{name}.yaml"), *words]  # fmt: skip
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 def same_run(one: Path, two: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from local_server import Asked, LocalServer, Reply, plain_scorer, serving
 
 from mmrl import BadInput, Image, Message, RewardSuite, Sample, Score, Text, Trajectory, Turn, Video
+from mmrl.json_client import ServerError
 from mmrl.plugin import by_compute, is_async
-from mmrl_plugins._http import ServerError
 from mmrl_plugins.http import REQUEST_SCHEMA, RESPONSE_SCHEMA, Http, Request, rollout
 
 RED = Image(np.full((2, 2, 3), 7, np.uint8))

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from local_server import Asked, LocalServer, Reply, completion, serving
 
-from mmrl import BadInput, Image, Message, RewardSuite, Sample, Score, Text, Trajectory, Turn, Video
-from mmrl_plugins import _http
-from mmrl_plugins._http import ServerError
+from mmrl import BadInput, Image, Message, RewardSuite, Sample, Score, Text, Trajectory, Turn, Video, json_client
+from mmrl.json_client import ServerError
 from mmrl_plugins._rubric import Rubric
 from mmrl_plugins.llm_judge import LlmJudge
 
@@ -232,7 +231,7 @@ def test_nobody_there_and_nobody_speaking(monkeypatch: pytest.MonkeyPatch) -> No
         pass
     with pytest.raises(ServerError, match="cannot be asked: ConnectError"):
         judged(server)
-    monkeypatch.setattr(_http, "SILENCE_S", 0.2)
+    monkeypatch.setattr(json_client, "SILENCE_S", 0.2)
     over = threading.Event()
 
     def silent(_: Asked) -> Reply:
@@ -245,7 +244,7 @@ def test_nobody_there_and_nobody_speaking(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_endless_answer_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_http, "MAX_BODY", 1000)
+    monkeypatch.setattr(json_client, "MAX_BODY", 1000)
     with serving(lambda _: Reply(b"x" * 200_000)) as server, pytest.raises(ServerError, match="more than 1000 bytes"):
         judged(server)
 

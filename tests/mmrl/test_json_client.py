@@ -6,7 +6,7 @@ from typing import Any
 
 from local_server import Asked, Reply, serving
 
-from mmrl_plugins._http import JsonClient
+from mmrl.json_client import JsonClient
 
 
 def echo(asked: Asked) -> Reply:

@@ -1,0 +1,98 @@
+"""How servers are asked for tokens and given weights: one :class:`EngineApi` for each kind of server.
+
+Comes in: rows of ids, folders with weights.  Goes out: requests, and what their answers hold; nothing is decoded and
+encoded again.  The kinds are in :mod:`mmrl_agents.vllm_api` and :mod:`mmrl_agents.sglang_api`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mmrl.json_client import JsonClient
+from mmrl_agents.generate import Row, Sampled
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How rows are answered.
+
+    Attributes:
+        model: the name that the server knows the model by.
+        adapter: that of its adapter; None: without one.
+        temperature: of the sampling distribution.
+        ends: ids that end an answer.
+        salt: what is kept of prompts is told apart by it; another one for each version of the weights.
+    """
+
+    model: str
+    adapter: str | None
+    temperature: float
+    ends: tuple[int, ...]
+    salt: str
+
+
+Body = Callable[[Asking, Row, int], dict[str, Any]]
+Read = Callable[[Any], tuple[Sequence[int], Sequence[float]]]
+Give = Callable[[JsonClient, str, Path], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class EngineApi:
+    """One kind of server.
+
+    Attributes:
+        name: of the kind, as the server says it in ``owned_by`` of its models.
+        path: where rows are sent.
+        body: what is sent for a row with a seed in [0, 2**63).
+        read: the sampled ids and their log-probabilities in an answer; raises ``ValidationError`` or ``ValueError``.
+        give_adapter: load a LoRA adapter from a folder under a name; raises ``ServerError``.
+        drop_adapter: forget the adapter of that name, if it is there.
+        give_weights: load all weights from a folder in the place of those it has; raises ``ServerError``.
+        takes_weights: whether the server lets itself be given them.
+        birth: what differs once it has been started anew; empty if it does not say.
+        adapters_on: how it is started so that it takes adapters; ``weights_on``: so that it takes all weights.
+        processed_on: how it is started so that its log-probabilities have the temperature in.
+    """
+
+    name: str
+    path: str
+    body: Body
+    read: Read
+    give_adapter: Give
+    drop_adapter: Callable[[JsonClient, str], Awaitable[None]]
+    give_weights: Give
+    takes_weights: Callable[[JsonClient], Awaitable[bool]]
+    birth: Callable[[JsonClient], Awaitable[str]]
+    adapters_on: str
+    weights_on: str
+    processed_on: str
+
+    async def sample(self, client: JsonClient, asking: Asking, row: Row, seed: int) -> Sampled:
+        """Have a row answered.
+
+        Raises:
+            ServerError: if there is no answer, or none with an id and a log-probability for every token.
+        """
+        answer = await client.post(self.body(asking, row, seed), self.path)
+        try:
+            ids, logprobs = self.read(answer)
+            if not ids or len(ids) != len(logprobs):
+                raise ValueError(f"{len(ids)} ids with {len(logprobs)} log-probabilities")
+        except (ValidationError, ValueError) as error:
+            raise client.error(f"answered without the ids and log-probabilities of what it sampled ({first(error)})",
+                               200) from error  # fmt: skip
+        kept = tuple(float(x) for x in logprobs) if asking.temperature > 0 else (0.0,) * len(ids)
+        return Sampled(tuple(ids), kept, ids[-1] in asking.ends)
+
+
+def first(error: ValidationError | ValueError) -> str:
+    """What is wrong with an answer."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from learner_tools import run_config
+
+from mmrl.config_load import LoadedConfig
+from mmrl.errors import BadInput
+from mmrl_agents.server_args import ServerArgs, base_url, server_args
+
+
+def loaded(folder: Path, vllm_config: dict[str, Any]) -> LoadedConfig:
+    return run_config(folder, training_args={"use_vllm_sampler": True, "vllm_config": vllm_config})
+
+
+def test_one_address_or_several_with_or_without_v1(tmp_path: Path) -> None:
+    assert server_args(loaded(tmp_path, {"server": "http://a:1/v1/"})) == ServerArgs(server=["http://a:1"])
+    made = server_args(loaded(tmp_path, {"server": ["http://a:1", "https://b/v1", "http://c/x/"], "wait_s": 5}))
+    assert (made.server, made.wait_s) == (["http://a:1", "https://b", "http://c/x"], 5.0)
+    assert base_url("url", "http://v1:8000/v1/v1beta") == "http://v1:8000/v1/v1beta"
+
+
+@pytest.mark.parametrize(("given", "key", "message"), [
+    ({"server": "localhost:8000"}, "server", "server is an address such as http://localhost:8000"),
+    ({"server": []}, "server", "'vllm_config.server': list should have at least 1 item"),
+    ({"server": ["http://a", "http://a/v1"]}, "server", "an address is given twice"),
+    ({"server": "http://a", "wait": 3}, "wait", "unknown key of vllm_config beside server 'wait'; did you"),
+    ({"server": "http://a", "max_num_seqs": 3}, "max_num_seqs", "an engine's own arguments go into vllm_config.engine"),
+    ({"server": "http://a", "wait_s": 0}, "wait_s", "'vllm_config.wait_s': input should be greater than 0"),
+    ({"server": "http://a", "api_key_env": "MMRL_NO_KEY"}, "api_key_env",
+     "vllm_config.api_key_env: the environment variable MMRL_NO_KEY is not set"),
+])  # fmt: skip
+def test_a_wrong_key_is_named_with_its_line(tmp_path: Path, given: dict[str, Any], key: str, message: str) -> None:
+    config = loaded(tmp_path, given)
+    with pytest.raises(BadInput) as raised:
+        server_args(config)
+    assert str(raised.value).startswith(config.where("training_args", "vllm_config", key) + ": ")
+    assert message in str(raised.value)
+
+
+def test_a_key_comes_from_the_environment_and_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMRL_A_KEY", "sk-0123456789")
+    made = server_args(loaded(tmp_path, {"server": "http://a", "api_key_env": "MMRL_A_KEY"}))
+    assert made.headers == {"authorization": "Bearer sk-0123456789"}
+    assert "sk-0123456789" not in repr(made)
