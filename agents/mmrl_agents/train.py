@@ -37,11 +37,11 @@ from mmrl_agents.heldout import HeldOut
 from mmrl_agents.lesson import lesson_of, with_replays
 from mmrl_agents.memory import MemoryPlanner, by_rehearsal
 from mmrl_agents.metrics import cost_metrics, rollout_metrics
-from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.processes import in_step
 from mmrl_agents.replay import Library, best, check_replay, replay_metrics, replayed, worth_remembering
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.same_run import check_same_config
+from mmrl_agents.sampler import Sampler, check_sampler, make_sampler
 from mmrl_agents.sampling import (
     RunRound,
     Sampled,
@@ -67,6 +67,7 @@ class Grpo:
         check_images(loaded)
         check_context(loaded)
         check_room(loaded)
+        check_sampler(loaded)
         check_experts(loaded)
         check_states(loaded)
         check_sampling(loaded)
@@ -88,33 +89,33 @@ class Grpo:
         make_ready(loaded, suite, reporter)
         sizes = plan(loaded.config)
         run = open_run(loaded, resume, reporter, sizes.steps * loaded.config.training_args.num_iterations)
-        policy = make_policy(run)
-        held_out, library = HeldOut(run), Library(run.store)
-        if run.progress.step == 0:
-            held_out.final("before")
-            if loaded.config.warm_start is not None:
-                warm_start(run, loaded.config.warm_start)
-                policy.updated(0)
-                held_out.final("warm")
-                held_out.choose_best()
-        while not finished(run, sizes.steps):
-            started = time.monotonic()
-            metrics = train_step(run, policy, suite, sizes, library)
-            metrics["time/minutes"] = run.progress.minutes + (time.monotonic() - started) / 60
-            metrics = run.processes.of_first(metrics)
-            run.progress = dataclasses.replace(run.progress, minutes=metrics["time/minutes"])
-            last = finished(run, sizes.steps)
-            if last or run.progress.step % loaded.config.eval.every == 0:
-                metrics |= held_out.choose_best()
-            run.store.log(metrics)
-            run.metrics = newest(run.metrics, metrics)
-            reporter.step(run.progress.step, sizes.steps, metrics)
-            stopping = run.stopping()
-            if last or stopping or run.progress.step % loaded.config.training_args.save_steps == 0:
-                save_checkpoint(run)
-            if stopping and not last:
-                run.store.close()
-                raise KeyboardInterrupt
+        with closing(make_sampler(run)) as policy:
+            held_out, library = HeldOut(run), Library(run.store)
+            if run.progress.step == 0:
+                held_out.final("before")
+                if loaded.config.warm_start is not None:
+                    warm_start(run, loaded.config.warm_start)
+                    policy.updated(0)
+                    held_out.final("warm")
+                    held_out.choose_best()
+            while not finished(run, sizes.steps):
+                started = time.monotonic()
+                metrics = train_step(run, policy, suite, sizes, library)
+                metrics["time/minutes"] = run.progress.minutes + (time.monotonic() - started) / 60
+                metrics = run.processes.of_first(metrics)
+                run.progress = dataclasses.replace(run.progress, minutes=metrics["time/minutes"])
+                last = finished(run, sizes.steps)
+                if last or run.progress.step % loaded.config.eval.every == 0:
+                    metrics |= held_out.choose_best()
+                run.store.log(metrics)
+                run.metrics = newest(run.metrics, metrics)
+                reporter.step(run.progress.step, sizes.steps, metrics)
+                stopping = run.stopping()
+                if last or stopping or run.progress.step % loaded.config.training_args.save_steps == 0:
+                    save_checkpoint(run)
+                if stopping and not last:
+                    run.store.close()
+                    raise KeyboardInterrupt
         say_if_cut_short(run, sizes.steps)
         publish(run, "final")
         held_out.final("after")
@@ -135,24 +136,13 @@ def check_states(loaded: LoadedConfig) -> None:
                     raise BadInput(f"{loaded.where('environments', i)}: {no_states(config.id, *words)}")
 
 
-def make_policy(run: Run) -> HFPolicy:
-    """The sampler: the learner's own model."""
-    rollout = run.config.rollout
-    policy = HFPolicy(run.model, run.processing, rollout.temperature, rollout.max_new_tokens, rollout.max_context,
-                      run.learner.vision, run.precision.sample)  # fmt: skip
-    policy.updated(run.progress.step)
-    if run.config.training_args.use_vllm_sampler:
-        run.reporter.say("use_vllm_sampler: no vLLM sampler is installed; sampling with Hugging Face")
-    return policy
-
-
-def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, library: Library) -> dict[str, float]:
+def train_step(run: Run, policy: Sampler, suite: RewardSuite, sizes: Plan, library: Library) -> dict[str, float]:
     """One step: run the episodes, compare them in their groups, update, store."""
     config, before, step = run.config, run.progress, run.progress.step + 1
     began, state = time.monotonic(), state_of(run, sizes.steps)
     weights, watch = mix_weights(config, before.success), Stopwatch()
     sampled = sample(config, sizes, step, before.cursor, rounds_of(run, policy, suite, state, watch), weights)
-    policy.generator.rest()
+    policy.rest()
     generated = time.monotonic()
     say_what_failed(run, step, sampled.trajectories)
     again = library.fetch(replayed(before.remembered, config, sizes, step))
@@ -175,7 +165,7 @@ def train_step(run: Run, policy: HFPolicy, suite: RewardSuite, sizes: Plan, libr
     return {**metrics, **cost_metrics(metrics["tokens/sampled"], seconds)}
 
 
-def rounds_of(run: Run, policy: HFPolicy, suite: RewardSuite, state: RunState, watch: Stopwatch) -> RunRound:
+def rounds_of(run: Run, policy: Sampler, suite: RewardSuite, state: RunState, watch: Stopwatch) -> RunRound:
     """Runs the rounds of a step, each on a bar of its own."""
     scheduler, most = training_scheduler(run, state), 1 + run.config.rollout.dynamic_sampling
 

@@ -59,6 +59,14 @@ class HFPolicy:
         self.version = version
         self.generator.forget()
 
+    def rest(self) -> None:
+        """Drop what is kept of the episodes that went on; the learner may need the memory."""
+        self.generator.rest()
+
+    def close(self) -> None:
+        """Drop all that is kept; the model is the caller's."""
+        self.generator.forget()
+
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer a batch of requests, on a thread of its own."""
         return await asyncio.to_thread(self._generate, requests)
