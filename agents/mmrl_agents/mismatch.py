@@ -8,7 +8,6 @@ Notation: log w = log pi_old - log mu, the learner's log-probability less the sa
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,8 +41,9 @@ class Gaps:
     largest: float = 0.0
 
     def __add__(self, other: Gaps) -> Gaps:
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(Gaps)}
-        return Gaps(**{**sums, "largest": max(self.largest, other.largest)})
+        return Gaps(self.tokens + other.tokens, self.kl + other.kl, self.gap + other.gap, self.gap_sq + other.gap_sq,
+                    self.mu + other.mu, self.mu_sq + other.mu_sq, self.both + other.both,
+                    max(self.largest, other.largest))  # fmt: skip
 
 
 def gaps_of(log_w: Tokens, mu: Tokens, mask: Bool[Tensor, "rows seq"]) -> Gaps:
@@ -56,8 +56,9 @@ def gaps_of(log_w: Tokens, mu: Tokens, mask: Bool[Tensor, "rows seq"]) -> Gaps:
     """
     g, m = (torch.where(mask, t, 0.0).to(torch.float64) for t in (log_w, mu))
     parts = (torch.exp(g) - g - 1, g, g.square(), m, m.square(), g * m)
-    sums = torch.stack([part.sum() for part in parts]).tolist()
-    return Gaps(int(mask.sum()), *sums, float(g.abs().max()) if g.numel() else 0.0)
+    kl, gap, gap_sq, at, at_sq, both = torch.stack([part.sum() for part in parts]).tolist()
+    largest = float(g.abs().max()) if g.numel() else 0.0
+    return Gaps(int(mask.sum()), kl, gap, gap_sq, at, at_sq, both, largest)
 
 
 def figures(gaps: Gaps) -> dict[str, float]:
