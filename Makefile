@@ -11,6 +11,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+VLLM   := .venv-vllm
 CONFIG ?= configs/babyai_goto.yaml
 ARGS   ?=
 MODEL  := .cache/models/SmolLM2-135M-Instruct
@@ -22,7 +23,7 @@ export HF_HUB_OFFLINE
 OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
-.PHONY: help train test test-learning lint bench models docs
+.PHONY: help train test test-learning test-vllm vllm lint bench bench-vllm models docs
 
 help: ## list the targets
 	@echo "targets:"
@@ -44,6 +45,9 @@ train: $(VENV)/.train ## train CONFIG (configs/babyai_goto.yaml), with ARGS; no 
 test: $(VENV)/.dev models ## run the tests, with ARGS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
+test-vllm: $(VLLM)/.ready models ## run the tests that need vLLM (tests/vllm), with ARGS
+	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
+
 # The results are written as they come: what a run that fails has measured stands on the page too.
 test-learning: $(VENV)/.dev ## learn two tasks by every algorithm (an hour or so); writes docs/learning.md
 	@failed=0; PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m learning tests/learning $(ARGS) || failed=$$?; \
@@ -56,8 +60,13 @@ lint: $(VENV)/.dev ## ruff, pyright, the arrows between packages, the size limit
 	@$(BIN)/python scripts/check_size.py
 
 bench: $(VENV)/.dev ## run every benchmark; each appends to benchmarks/RESULTS.md
-	@failed=0; for script in $(filter-out benchmarks/results.py,$(wildcard benchmarks/*.py)); do \
+	@failed=0; for script in $(filter-out benchmarks/results.py benchmarks/vllm_hf.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$script"; $(BIN)/python $$script || failed=1; done; exit $$failed
+
+bench-vllm: $(VLLM)/.ready models ## the benchmark that needs vLLM: its sampling against our own
+	@$(VLLM)/bin/python benchmarks/vllm_hf.py $(ARGS)
+
+vllm: $(VLLM)/.ready ## make .venv-vllm: vLLM for the CPU, and mmrl beside it
 
 models: $(MODEL)/config.json ## fetch SmolLM2-135M-Instruct into .cache/models (once)
 
@@ -88,3 +97,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	@echo "installing what training, tests and checks need (once; PyTorch is large)"
 	@$(PIP) --editable '.[train,dev]'
 	@touch $(VENV)/.train $@
+
+$(VLLM)/.ready: pyproject.toml scripts/install_vllm.py | $(BIN)/pip
+	@echo "installing vLLM for the CPU into $(VLLM) (once; it takes minutes)"
+	@[ -e $(VLLM)/bin/pip ] || $(BIN)/python -m venv $(VLLM)
+	@$(VLLM)/bin/python scripts/install_vllm.py
+	@touch $@

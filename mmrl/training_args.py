@@ -174,9 +174,10 @@ class TrainingArgs(Section):
     save_total_limit: PositiveInt = 2
     """Checkpoints kept."""
     use_vllm_sampler: bool = False
-    """Ask for sampling with vLLM.  There is no vLLM sampler yet: the run says so and samples with Hugging Face."""
+    """Sample training's episodes with vLLM; false: with the learner's own model.  See [samplers.md](samplers.md)."""
     vllm_config: dict[str, Any] = Field(default={})
-    """The engine's own arguments; unused until there is a vLLM sampler."""
+    """Arguments of vLLM's engine (`max_num_seqs`, `gpu_memory_utilization`, `enable_lora`, ...), by its own names; read
+    with `use_vllm_sampler` alone."""
 
     @field_validator("importance_range")
     @classmethod

@@ -14,8 +14,8 @@ from mmrl.make import make
 from mmrl.provided import PROBED
 from mmrl.sample import Message, Text
 from mmrl_agents.models import find_model, load_generation, load_processing, text_context
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 
 
 def check_context(loaded: LoadedConfig) -> None:

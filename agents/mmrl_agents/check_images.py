@@ -12,8 +12,8 @@ from mmrl.make import make
 from mmrl.provided import PROBED
 from mmrl.sample import Sample
 from mmrl_agents.models import find_model, load_generation, load_processing, sees, text_context
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.transcript import Transcript, shown
+from mmrl_agents.turns import end_ids
 
 
 def check_images(loaded: LoadedConfig) -> None:

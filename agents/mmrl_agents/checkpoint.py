@@ -62,14 +62,17 @@ def save_policy(folder: Path, model: Any, processing: Any, weights: Mapping[str,
 
     try:
         if isinstance(model, PeftModel):
-            # Left to itself peft asks the hub whether the vocabulary has grown, and saves the frozen reference too.
-            model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False,
-                                  state_dict=weights)  # fmt: skip
+            save_adapter(folder, model, weights)
         else:
             model.save_pretrained(folder, state_dict=weights)
     except SafetensorError as error:  # a full disk, in safetensors' words
         raise OSError(str(error)) from error
     processing.save_pretrained(folder)
+
+
+def save_adapter(folder: Path, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write a PEFT model's adapter, as peft does but for what only costs: it asks no hub, and saves no reference."""
+    model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False, state_dict=weights)
 
 
 def save(folder: Path, model: Any, processing: Any, learning: Mapping[str, Any], progress: Progress,

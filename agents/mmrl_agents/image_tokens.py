@@ -105,6 +105,26 @@ class ImageTokens:
             out.extend(self.of(next(left)).ids if i == self.id else (i,))
         return tuple(out)
 
+    def collapse(self, ids: Sequence[int], images: Sequence[Image]) -> tuple[int, ...]:
+        """Undo :meth:`expand`: one placeholder an image.
+
+        Raises:
+            ValueError: if what the images become does not stand among the ids in their order.
+        """
+        out, at, left = list[int](), 0, list(images)
+        while at < len(ids):
+            whole = self.of(left[0]).ids if left else ()
+            if whole and tuple(ids[at : at + len(whole)]) == whole:
+                out.append(self.id)
+                at += len(whole)
+                left.pop(0)
+            else:
+                out.append(ids[at])
+                at += 1
+        if left:
+            raise ValueError(f"{len(left)} of {len(images)} images do not stand among the ids")
+        return tuple(out)
+
     def plain(self, text: str) -> str:
         """``text`` with a blank in everything that the tokenizer would take for a part of an image."""
         for token in self._reserved:

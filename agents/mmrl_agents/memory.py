@@ -27,12 +27,12 @@ from mmrl_agents.image_tokens import ImageTokens
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.models import ModelFiles, find_model, load_generation, load_processing, text_context
 from mmrl_agents.passes import Passes, passes_of
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
 from mmrl_agents.run import dtype_of
 from mmrl_agents.tasks import Plan, plan
 from mmrl_agents.trace import trace_sampling, trace_update
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 from mmrl_agents.vision import Vision
 
 PROBED = 8

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mmrl.config_load import LoadedConfig
+from mmrl.errors import BadInput
 from mmrl.policy import Policy
 from mmrl.training_args import TrainingArgs
+from mmrl_agents.policies import vllm
 from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run
 
@@ -79,7 +81,14 @@ def make_sampler(run: Run) -> Sampler:
 
 
 def check_own(loaded: LoadedConfig) -> None:
-    """The learner's own model samples whatever it learns."""
+    """The learner's own model samples whatever it learns; refuse what it would not read.
+
+    Raises:
+        BadInput: if there is a ``vllm_config``.
+    """
+    if loaded.config.training_args.vllm_config:
+        raise BadInput(f"{loaded.where('training_args', 'vllm_config')}: vllm_config is read with "
+                       "training_args.use_vllm_sampler: true alone; set that, or leave vllm_config out")  # fmt: skip
 
 
 def own_model(run: Run) -> Sampler:
@@ -89,5 +98,8 @@ def own_model(run: Run) -> Sampler:
                     run.vision, run.precision.sample)  # fmt: skip
 
 
-SAMPLERS: dict[str, SamplerKind] = {"hf": SamplerKind(own_model, check_own)}
+SAMPLERS: dict[str, SamplerKind] = {
+    "hf": SamplerKind(own_model, check_own),
+    "vllm": SamplerKind(vllm.make, vllm.check),
+}
 """By name; which one a run takes: :func:`sampler_name`."""

@@ -23,12 +23,12 @@ from mmrl_agents.heldout import HeldOut
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.memory import MemoryPlanner, from_stored
 from mmrl_agents.models import find_model, load_generation, load_processing
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.processes import in_step
 from mmrl_agents.run import Run, check_names, open_run, publish, save_checkpoint
 from mmrl_agents.tasks import NOISE_SFT
 from mmrl_agents.time_limit import finished, say_if_cut_short
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 
 
 class Sft:

@@ -17,7 +17,7 @@ OWN = (
     "num_iterations", "loss_type", "normaliser", "advantage", "turn_baseline", "token_discount",
     "gigpo_omega", "gae_lambda", "critic_learning_rate", "value_coef", "value_clip", "epsilon", "epsilon_high",
     "dual_clip", "kl_coef", "kl_in", "kl_estimator", "entropy_coef", "entropy_target", "importance_correction",
-    "importance_cap", "importance_range",
+    "importance_cap", "importance_range", "use_vllm_sampler", "vllm_config",
 )  # fmt: skip
 """What has a meaning for answers that the policy sampled itself, and not for stored ones."""
 TRAINERS: dict[str, tuple[str, ...]] = {

@@ -24,12 +24,12 @@ from mmrl.turn_cap import largest
 from mmrl_agents.batch import Segment
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.learner import Learner
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.policies.noisy_expert import NoisyExpert
 from mmrl_agents.run import Run
 from mmrl_agents.sft import pick
 from mmrl_agents.tasks import NOISE_WARM
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 
 MICRO_BATCH_TOKENS = 4096
 CHUNK = 64

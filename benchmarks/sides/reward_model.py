@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import mmrl
 import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wait
 from mmrl_agents.models import find_model, load_processing
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 
 BATCH, RATE, EPOCHS, HELD_OUT = 32, 5e-4, 3, 8
 """Of the rollouts, one in ``HELD_OUT`` is not learned from."""

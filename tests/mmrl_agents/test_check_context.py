@@ -10,8 +10,8 @@ from mmrl.config import EnvironmentConfig
 from mmrl.errors import BadInput
 from mmrl_agents.check_context import check_context, check_room, first_prompts, full_window
 from mmrl_agents.models import find_model, load_generation, load_processing
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 
 GRID: dict[str, Any] = {"environments": [{"id": "babyai/GoToLocal"}]}
 LOCAL = EnvironmentConfig(id="babyai/GoToLocal")

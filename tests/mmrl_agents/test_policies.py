@@ -12,8 +12,9 @@ from mmrl.policy import Completion, Request
 from mmrl.sample import Message, Text
 from mmrl_agents.learner import Learner
 from mmrl_agents.logprobs import Scorer
-from mmrl_agents.policies.hf import HFPolicy, end_ids
+from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.policies.random import RandomPolicy, named_actions
+from mmrl_agents.turns import end_ids
 
 
 def request(messages: tuple[Message, ...], seed: tuple[int, ...] = (0,), episode: str = "e", env: Any = None,

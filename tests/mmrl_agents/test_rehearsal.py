@@ -8,10 +8,10 @@ from learner_tools import run_config
 from mmrl.errors import BadInput
 from mmrl_agents.batch import segments_of
 from mmrl_agents.models import find_model, load_generation, load_processing
-from mmrl_agents.policies.hf import end_ids
 from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
 from mmrl_agents.tasks import plan
 from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import end_ids
 
 GRID = {"id": "babyai/balrog-goto"}
 

@@ -6,21 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from mmrl.errors import BadInput
 from mmrl.policy import Completion, Request
-from mmrl_agents.generate import Generator, Row, Sampled
-from mmrl_agents.image_tokens import tokenizer_of
+from mmrl_agents.generate import Generator
 from mmrl_agents.models import context_of, find_model, load_model, load_processing
-from mmrl_agents.transcript import Transcript
+from mmrl_agents.turns import Turns, end_ids
 from mmrl_agents.vision import Vision
-
-
-def end_ids(generation: Any | None, processing: Any) -> tuple[int, ...]:
-    """Ids that end a turn: the generation config's (where there is one) and the tokenizer's end-of-sequence ids."""
-    tokenizer = tokenizer_of(processing)
-    listed = generation.eos_token_id if generation is not None else None
-    ids: list[int] = [listed] if isinstance(listed, int) else list(listed or [])
-    return tuple(dict.fromkeys([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
 
 
 class HFPolicy:
@@ -39,19 +29,13 @@ class HFPolicy:
     def __init__(self, model: Any, processing: Any, temperature: float = 1.0, max_new_tokens: int = 64,
                  max_context: int | None = None, vision: Vision | None = None, bfloat16: bool = False) -> None:
         ids = end_ids(model.generation_config, processing)
-        self.transcript = Transcript(processing, ids, vision.tokens if vision is not None else None)
+        tokens = vision.tokens if vision is not None else None
+        self.turns = Turns(processing, ids, max_new_tokens, max_context, context_of(model.config), tokens)
+        self.transcript = self.turns.transcript
         if vision is None and self.transcript.image_tokens is not None:
             vision = Vision(model, self.transcript.image_tokens)
         self.vision = vision
         self.generator = Generator(model, ids, temperature, vision, bfloat16)
-        self.max_new_tokens = max_new_tokens
-        own = context_of(model.config)
-        if max_context is not None and max_context > own:
-            raise BadInput(f"max_context is {max_context}, but the model holds at most {own} tokens")
-        self.max_context = max_context or own
-        if max_new_tokens >= self.max_context:
-            raise BadInput(f"max_new_tokens is {max_new_tokens}, which leaves no room for a prompt in a context of "
-                           f"{self.max_context} tokens")  # fmt: skip
         self.version = 0
 
     def updated(self, version: int) -> None:
@@ -69,24 +53,7 @@ class HFPolicy:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer a batch of requests, on a thread of its own."""
-        return await asyncio.to_thread(self._generate, requests)
-
-    def _generate(self, requests: Sequence[Request]) -> list[Completion]:
-        rows = [self._row(r) for r in requests]
-        fit = [row for row in rows if len(row.prompt) + row.limit <= self.max_context]
-        sampled = dict(zip((row.episode for row in fit), self.generator.sample(fit) if fit else [], strict=True))
-        return [self._completion(row, sampled.get(row.episode)) for row in rows]
-
-    def _row(self, request: Request) -> Row:
-        prompt, images = self.transcript.prompt_of(request), self.transcript.images_of(request)
-        return Row(request.episode, prompt, request.seed, self.max_new_tokens, images)
-
-    def _completion(self, row: Row, sampled: Sampled | None) -> Completion:
-        if sampled is None:
-            return Completion("", row.prompt, finish_reason="context", version=self.version, images=row.images)
-        text = self.transcript.tokenizer.decode(sampled.ids, skip_special_tokens=True)
-        reason = "stop" if sampled.ended else "length"
-        return Completion(text, row.prompt, sampled.ids, sampled.logprobs, reason, self.version, row.images)
+        return await asyncio.to_thread(self.turns.answer, requests, self.version, self.generator.sample)
 
 
 def load(model_id: str, temperature: float = 1.0, max_new_tokens: int = 64, max_context: int | None = None,
