@@ -68,6 +68,12 @@ class RolloutConfig(Section):
     dynamic_sampling: int = Field(default=0, ge=0)
     """Groups that would teach nothing are replaced by fresh tasks, in at most so many further rounds a step; what is
     still without spread then is left out.  0: all groups are learned from.  See [algorithms.md](algorithms.md)."""
+    async_steps: int = Field(default=0, ge=0)
+    """Batches that are sampled ahead, in the background, while an earlier one is learned from; 0: none.  See
+    [samplers.md](samplers.md)."""
+    max_staleness: int | None = Field(default=None, ge=0)
+    """Updates that the policy may have seen between sampling a rollout and learning from it; an older one is left out
+    of its group.  None: ``async_steps``."""
 
 
 class EvalConfig(Section):

@@ -59,6 +59,10 @@ def _batch(c: Config, plan: MemoryPlan) -> Sequence[str]:
     return _halved("rollout.max_batch", min(c.rollout.max_batch, plan.rows), 1)
 
 
+def _in_turn(c: Config, plan: MemoryPlan) -> Sequence[str]:
+    return ["rollout.async_steps=0"] if c.rollout.async_steps else []
+
+
 def _checkpointing(c: Config, plan: MemoryPlan) -> Sequence[str]:
     return [] if c.training_args.gradient_checkpointing else ["training_args.gradient_checkpointing=true"]
 
@@ -88,6 +92,7 @@ def _context(c: Config, plan: MemoryPlan) -> Sequence[str]:
 KNOBS: tuple[Knob, ...] = (
     Knob(_tokens, "more passes; the same update"),
     Knob(_batch, "slower sampling; the same answers"),
+    Knob(_in_turn, "the update waits for its episodes"),
     Knob(_checkpointing, "activations are computed twice; the same update"),
     Knob(_bf16, "rounding"),
     Knob(_eight_bits, "rounding of the optimiser's state; needs mmrl[bnb]"),

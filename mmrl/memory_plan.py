@@ -29,6 +29,8 @@ class MemoryPlan:
         base: of the process before it holds any of that; 0 where it is not on the device.
         notes: each of these in words, by its name.
         tokens: of the largest pass of an update; ``rows``: answers sampled at once; ``length``: tokens of the longest.
+        sampler: weights of its own and, on the host, earlier versions of them, where a run samples while it learns; 0
+            where it does one after the other.
     """
 
     weights: int
@@ -45,15 +47,21 @@ class MemoryPlan:
     tokens: int
     rows: int
     length: int
+    sampler: int = 0
 
     @property
     def phases(self) -> dict[str, int]:
-        """The peak of each phase: ``sampling``, ``learning``, ``evaluating the best``."""
-        resident = self.base + self.weights + self.reference + self.optimizer
-        sampling = self.cache + self.work
-        phases = {"sampling": resident + sampling if sampling else 0,
-                  "learning": resident + max(self.kept + self.activations, self.gradients),
-                  "evaluating the best": resident + self.best + sampling if self.best else 0}  # fmt: skip
+        """The peak of each phase.
+
+        ``sampling``, ``learning``, ``evaluating the best``; ``sampling and learning`` in the place of the first two
+        where they go on at the same time.
+        """
+        resident = self.base + self.weights + self.sampler + self.reference + self.optimizer
+        sampling, learning = self.cache + self.work, max(self.kept + self.activations, self.gradients)
+        phases = {"sampling": resident + sampling if sampling else 0, "learning": resident + learning}
+        if self.sampler:  # an evaluation samples beside the sampler, while nothing is learned
+            phases = {"sampling and learning": resident + sampling + max(learning, sampling)}
+        phases["evaluating the best"] = resident + self.best + sampling if self.best else 0
         return {name: size for name, size in phases.items() if size}
 
     @property

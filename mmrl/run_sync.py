@@ -1,10 +1,10 @@
-"""Run a coroutine from plain code, also inside a running event loop (a notebook)."""
+"""Run coroutines from plain code: inside a running event loop too (a notebook), or until another thread says stop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -28,3 +28,41 @@ def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if "error" in box:
         raise box["error"]
     return box["value"]
+
+
+class Stoppable:
+    """Runs coroutines for one thread, one after the other, until another thread stops it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._cancel: Callable[[], object] | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end.
+
+        Raises:
+            asyncio.CancelledError: if it was stopped, before or meanwhile.
+        """
+        return asyncio.run(self._watched(coroutine))
+
+    def stop(self) -> None:
+        """Cancel the coroutine that runs, and all that come after it."""
+        with self._lock:
+            self._stopped = True
+            if self._cancel is not None:
+                self._cancel()
+
+    async def _watched(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        with self._lock:
+            if self._stopped:
+                coroutine.close()
+                raise asyncio.CancelledError
+            self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        try:
+            return await coroutine
+        finally:
+            with self._lock:
+                self._cancel = None

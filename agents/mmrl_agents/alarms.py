@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from mmrl_agents.mismatch import LIMIT, likeliest
+
 Step = Mapping[str, float]
-KEYS = ("step", "reward", "reward_spread", "grad_norm", "answer_length")
+MISMATCH = ("mismatch/kl", "mismatch/spread", "mismatch/slope", "mismatch/fit")
+KEYS = ("step", "reward", "reward_spread", "grad_norm", "answer_length", *MISMATCH)
 """The metrics that the signs are read from."""
 RECENT = 5
 """Steps that count as now: one step's batch is too small to tell a sign from noise."""
@@ -30,6 +33,8 @@ TOKENS = 8.0
 """Fewer tokens more are no running away, however short the answers were."""
 GROWS = 1.1
 """A tenth longer than just before: the answers are growing still."""
+LAST = 3
+"""Steps whose median says how far sampler and learner are apart: one rare token may fill the mean of a step."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,24 @@ def runaway(history: Sequence[Step]) -> Reading:
     )
 
 
-SIGNS: dict[str, Callable[[Sequence[Step]], Reading]] = {"collapse": collapse, "runaway": runaway}
+def unlike(history: Sequence[Step]) -> Reading:
+    """Sampler and learner give the same tokens other log-probabilities, though their weights should be the same."""
+    apart = _series(history, "mismatch/kl")
+    if not apart:
+        return Reading()
+    now, first = median(apart[-LAST:]), median(apart[:LAST])
+    newest = next(step for step in reversed(history) if all(key in step for key in MISMATCH))
+    return Reading(
+        on=now > LIMIT,
+        over=now <= LIMIT / 2,
+        words=f"sampler and learner disagree on the same tokens (mismatch/kl {now:.2g} nats a token, at most "
+        f"{LIMIT:g} is well); {likeliest(newest, first)}",
+    )
+
+
+SIGNS: dict[str, Callable[[Sequence[Step]], Reading]] = {
+    "collapse": collapse, "runaway": runaway, "unlike": unlike,
+}  # fmt: skip
 
 
 def appearing(history: Sequence[Step], showing: frozenset[str]) -> tuple[list[str], frozenset[str]]:

@@ -14,7 +14,10 @@ from torch import Tensor
 from mmrl.errors import BadInput
 from mmrl_agents.learner import Learner
 from mmrl_agents.replay import Remembered
+from mmrl_agents.twin import Weights
 
+EARLIER = "earlier.pt"
+NONE: Mapping[int, Weights] = {}
 SHOWN = 3
 """Weights that are named where some do not fit."""
 
@@ -73,7 +76,7 @@ def save_adapter(folder: Path, model: Any, weights: Mapping[str, Tensor] | None 
 
 
 def save(folder: Path, model: Any, processing: Any, learning: Mapping[str, Any], progress: Progress,
-         weights: Mapping[str, Tensor] | None = None) -> None:
+         weights: Mapping[str, Tensor] | None = None, earlier: Mapping[int, Weights] = NONE) -> None:
     """Write a whole checkpoint into ``folder``.
 
     Args:
@@ -83,9 +86,13 @@ def save(folder: Path, model: Any, processing: Any, learning: Mapping[str, Any],
         learning: the learner's :meth:`mmrl_agents.learner.Learner.state_dict`.
         progress: where the run stands.
         weights: as for :func:`save_policy`.
+        earlier: what learned in earlier versions of the policy, by version, as far as they are still to be sampled
+            with.
     """
     save_policy(folder, model, processing, weights)
     write_state(folder / "learner.pt", {**learning, "rng": torch.get_rng_state()})
+    if earlier:
+        write_state(folder / EARLIER, {"versions": {n: dict(w) for n, w in earlier.items()}})
     (folder / "progress.json").write_text(json.dumps(asdict(progress)))
 
 
@@ -137,6 +144,12 @@ def load_progress(folder: Path) -> Progress:
     raw["cursor"], raw["success"] = tuple(raw["cursor"]), tuple(raw["success"])
     raw["remembered"] = tuple(Remembered(**r) for r in raw["remembered"])
     return Progress(**raw)
+
+
+def load_earlier(folder: Path) -> dict[int, Weights]:
+    """Read the earlier versions that a checkpoint holds; most hold none."""
+    path = folder / EARLIER
+    return torch.load(path, weights_only=True, map_location="cpu")["versions"] if path.is_file() else {}
 
 
 def refuse_misfits(folder: Path, saved: Mapping[str, Sequence[int] | str], here: Mapping[str, Tensor]) -> None:

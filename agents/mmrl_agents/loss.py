@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmrl_agents.correction import Bounds, Correction
 from mmrl_agents.loss_type import Loss
+from mmrl_agents.mismatch import Gaps, figures, gaps_of
 from mmrl_agents.surrogate import Clip
 
 Tokens = Float[Tensor, "rows seq"]
@@ -82,7 +83,7 @@ class LossStats:
         tokens: how many.
         clipped: how many had a ratio outside the clip.
         kl: sum of the KL estimate (0 without a reference).
-        mismatch: sum of ``w - log w - 1``, the sampler's divergence from the learner.
+        gaps: how far the sampler is from the learner.
         weight: sum of the corrected w; ``weight_sq``: of its square (effective sample size).
         dropped: how many the correction gave weight 0.
         ratio: largest distance of the loss's ratio from 1.
@@ -91,7 +92,7 @@ class LossStats:
     tokens: int
     clipped: float
     kl: float
-    mismatch: float
+    gaps: Gaps
     weight: float
     weight_sq: float
     dropped: float
@@ -100,16 +101,17 @@ class LossStats:
 
 def summary(stats: Sequence[LossStats]) -> dict[str, float]:
     """The metrics of an optimiser step, from what each of its calls says of its tokens; at least one."""
-    sums = {f.name: sum(getattr(s, f.name) for s in stats) for f in fields(LossStats)}
-    tokens = max(sums["tokens"], 1)
+    sums = {f.name: sum(getattr(s, f.name) for s in stats) for f in fields(LossStats) if f.name != "gaps"}
+    tokens, gaps = max(sums["tokens"], 1), sum((s.gaps for s in stats), Gaps())
     return {
         "tokens": float(sums["tokens"]),
         "clip_share": sums["clipped"] / tokens,
         "kl": sums["kl"] / tokens,
-        "mismatch_kl": sums["mismatch"] / tokens,
+        "mismatch_kl": gaps.kl / tokens,
         "effective_sample": sums["weight"] ** 2 / (tokens * sums["weight_sq"]) if sums["weight_sq"] > 0 else 0.0,
         "dropped_share": sums["dropped"] / tokens,
         "ratio_deviation": max(s.ratio for s in stats),
+        **figures(gaps),
     }
 
 
@@ -145,11 +147,11 @@ def policy_loss(logp: Tokens, old: Tokens, mu: Tokens, ref: Tokens | None, advan
     if terms.entropy_coef > 0 and entropy is not None:
         token = token - terms.entropy_coef * torch.where(mask, entropy, 0.0)
     ratio = terms.loss.ratio(logp.detach(), old, mask)
-    stats = _stats(ratio, log_w, corrected, divergence.detach(), mask, terms.clip)
+    stats = _stats(ratio, gaps_of(log_w, mu, mask), corrected, divergence.detach(), mask, terms.clip)
     return (weight * token).sum(), stats
 
 
-def _stats(ratio: Tokens, log_w: Tokens, corrected: Tokens, divergence: Tokens, mask: Bool[Tensor, "rows seq"],
+def _stats(ratio: Tokens, gaps: Gaps, corrected: Tokens, divergence: Tokens, mask: Bool[Tensor, "rows seq"],
            clip: Clip) -> LossStats:
     outside = mask & ((ratio < 1 - clip.low) | (ratio > 1 + clip.high))
     kept = torch.where(mask, corrected, 0.0)
@@ -157,7 +159,7 @@ def _stats(ratio: Tokens, log_w: Tokens, corrected: Tokens, divergence: Tokens, 
         tokens=int(mask.sum()),
         clipped=float(outside.sum()),
         kl=float(torch.where(mask, divergence, 0.0).sum()),
-        mismatch=float(torch.where(mask, torch.exp(log_w) - log_w - 1, 0.0).sum()),
+        gaps=gaps,
         weight=float(kept.sum()),
         weight_sq=float(kept.square().sum()),
         dropped=float((mask & (corrected == 0)).sum()),

@@ -105,6 +105,8 @@ class MemoryPlanner:
         sampled = None if work.sampling is None else trace_sampling(model, work.sampling, feed)
         learned = trace_update(model, passes, args, Feed(_vision(model, transcript.image_tokens)), critic)
         on_host = not gpu and not torch.cuda.is_available()
+        ahead = config.rollout.async_steps
+        copies = 0 if not ahead else ahead + 1 if on_host else 1  # on the host earlier versions wait in its memory too
         best = config.eval.episodes > 0 and config.eval.final_episodes > 0
         return MemoryPlan(
             weights=sizes.weights,
@@ -117,10 +119,11 @@ class MemoryPlanner:
             work=sampled.work if sampled else 0,
             best=sizes.weights if best else 0,
             base=in_use() if on_host else 0,
-            notes=_notes(args, sizes, passes, work.sampling),
+            notes=_notes(args, sizes, passes, work.sampling, copies),
             tokens=passes.largest[0].tokens,
             rows=work.sampling.rows if work.sampling else 0,
             length=max(len(s.ids) for s in work.segments),
+            sampler=copies * sizes.gradients,
         )
 
     def _work(self, loaded: LoadedConfig, transcript: Transcript, files: ModelFiles) -> Work:
@@ -141,7 +144,7 @@ def _vision(model: Any, tokens: ImageTokens | None) -> Vision | None:
     return None if tokens is None else Vision(model, tokens, probe=False)
 
 
-def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling | None) -> dict[str, str]:
+def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling | None, copies: int) -> dict[str, str]:
     """What stands behind each figure, in words."""
     kind = dtype_of(args) + (", linear layers in 4 bits" if args.load_in_4bit else "")
     one = passes.largest[0]
@@ -157,5 +160,6 @@ def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling 
                        f"{one.states} of them through the head"
                        + (", checkpointed" if args.gradient_checkpointing else ""),
         "cache": held,
+        "sampler": f"what learns, {copies} time{'s' * (copies > 1)}" if copies else "",
         "work": read,
     }  # fmt: skip

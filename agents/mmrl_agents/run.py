@@ -43,6 +43,7 @@ from mmrl_agents.reference import Reference, adapter_copy, adapter_off, frozen_c
 from mmrl_agents.same_run import check_same_config, check_same_model
 from mmrl_agents.shards import WHOLE, Shards, sharded, whole_weights
 from mmrl_agents.sharing import Sharing
+from mmrl_agents.twin import Weights
 from mmrl_agents.unread import check_unread, refuse_unread
 from mmrl_agents.vision import Vision
 
@@ -53,7 +54,11 @@ DR_GRPO_TURNS = 16
 
 @dataclass
 class Run:
-    """What a training loop works with; ``progress`` and the newest ``metrics`` are replaced as it goes."""
+    """What a training loop works with; ``progress``, the newest ``metrics`` and ``earlier`` are replaced as it goes.
+
+    ``earlier`` holds what learned in earlier versions of the policy, by version, where batches that are sampled with
+    them are still to be learned from.
+    """
 
     loaded: LoadedConfig
     store: RunStore
@@ -68,6 +73,8 @@ class Run:
     outage: Outage = field(default_factory=Outage)
     processes: Processes = ALONE
     shards: Shards = WHOLE
+    vision: Vision | None = None
+    earlier: Mapping[int, Weights] = field(default_factory=dict[int, Weights])
 
     @property
     def config(self) -> Config:
@@ -174,11 +181,12 @@ def open_run(loaded: LoadedConfig, resume: bool, reporter: Reporter, total_steps
                       processes, shards)  # fmt: skip
     count = len(config.environments)
     start = Progress(cursor=(0,) * count, success=(None,) * count)
-    run = Run(loaded, store, model, processing, learner, reporter, start, precision, processes=processes, shards=shards)
+    run = Run(loaded, store, model, processing, learner, reporter, start, precision, processes=processes, shards=shards,
+              vision=vision)  # fmt: skip
     if done:
         step, folder = done[-1]
         checkpoint.restore_learner(folder, learner)
-        run.progress = checkpoint.load_progress(folder)
+        run.progress, run.earlier = checkpoint.load_progress(folder), checkpoint.load_earlier(folder)
         reporter.say(f"resuming after step {step}")
     store.rewind(run.progress.step)
     if processes.first:
@@ -288,10 +296,12 @@ def outside_decoder(model: Any) -> str | None:
 
 def save_checkpoint(run: Run) -> None:
     """Write a checkpoint of the run as it stands; all of its processes must come here."""
-    weights, learning = whole_weights(run.model), run.learner.state_dict()
+    weights, learning, step = whole_weights(run.model), run.learner.state_dict(), run.progress.step
+    ahead = range(step - run.config.rollout.async_steps, step)  # the versions that the next batches are sampled with
+    earlier = {n: w for n, w in run.earlier.items() if n in ahead}
     run.store.checkpoint(
-        run.progress.step,
-        lambda folder: checkpoint.save(folder, run.model, run.processing, learning, run.progress, weights),
+        step,
+        lambda folder: checkpoint.save(folder, run.model, run.processing, learning, run.progress, weights, earlier),
         keep=run.config.training_args.save_total_limit,
     )
 

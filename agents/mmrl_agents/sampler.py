@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
@@ -18,6 +18,7 @@ from mmrl_agents.policies.hf import HFPolicy
 from mmrl_agents.run import Run
 
 
+@runtime_checkable
 class Sampler(Policy, Protocol):
     """A policy that follows a learner.
 
@@ -98,7 +99,7 @@ def own_model(run: Run) -> Sampler:
     """The learner's own model, by :class:`mmrl_agents.policies.hf.HFPolicy`."""
     rollout = run.config.rollout
     return HFPolicy(run.model, run.processing, rollout.temperature, rollout.max_new_tokens, rollout.max_context,
-                    run.learner.vision, run.precision.sample)  # fmt: skip
+                    run.vision, run.precision.sample)  # fmt: skip
 
 
 SAMPLERS: dict[str, SamplerKind] = {

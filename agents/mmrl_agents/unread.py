@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mmrl.config import default_of
+from mmrl.config import RolloutConfig, default_of
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl_agents.correction import KEYS as CORRECTION_KEYS
@@ -24,6 +24,10 @@ TRAINERS: dict[str, tuple[str, ...]] = {
     "GRPO": OWN, "PPO": OWN, "SFT": (), "WEIGHTED_LOG_RATIO": ("normaliser", "kl_coef", "kl_in", "kl_estimator"),
 }  # fmt: skip
 """By ``train_type``: which of them it reads (:mod:`mmrl_agents.weighted` says itself what it does not take)."""
+
+
+AHEAD = ("async_steps", "max_staleness")
+"""Keys of ``rollout`` for what the policy samples itself, too."""
 
 
 def refuse_unread(loaded: LoadedConfig, kind: str, chosen: str, read: Sequence[str],
@@ -48,6 +52,20 @@ def refuse_unread(loaded: LoadedConfig, kind: str, chosen: str, read: Sequence[s
                            f"out, or take one that does: {names}")  # fmt: skip
 
 
+def refuse_ahead(loaded: LoadedConfig) -> None:
+    """Refuse to sample ahead where what is learned from is stored.
+
+    Raises:
+        BadInput: naming the key, its place and the learners that read it.
+    """
+    config = loaded.config
+    readers = [name for name, keys in TRAINERS.items() if "importance_correction" in keys]
+    for key in AHEAD if config.train_type in TRAINERS and config.train_type not in readers else ():
+        if getattr(config.rollout, key) != RolloutConfig.model_fields[key].default:
+            raise BadInput(f"{loaded.where('rollout', key)}: train_type '{config.train_type}' does not read "
+                           f"'rollout.{key}'; leave it out, or take one that does: {', '.join(readers)}")  # fmt: skip
+
+
 def check_unread(loaded: LoadedConfig) -> None:
     """Refuse keys that the learner, the loss or the importance correction does not read.
 
@@ -56,6 +74,7 @@ def check_unread(loaded: LoadedConfig) -> None:
     """
     args, train_type = loaded.config.training_args, loaded.config.train_type
     refuse_unread(loaded, "train_type", train_type, TRAINERS.get(train_type, OWN), TRAINERS)
+    refuse_ahead(loaded)
     keys = find_loss(args.loss_type, where=loaded.where("training_args", "loss_type")).keys
     if args.epsilon_high is None and "epsilon_high" in keys:  # which is then epsilon
         keys = (*keys, "epsilon")

@@ -23,6 +23,7 @@ from mmrl.memory_plan import MemoryPlan, Planner, Plans
 PARTS = {
     "base": "Python and libraries",
     "weights": "weights",
+    "sampler": "sampler's own",
     "reference": "reference",
     "optimizer": "optimiser",
     "gradients": "gradients",

@@ -23,3 +23,11 @@ def test_a_best_checkpoint_is_a_second_set_of_weights() -> None:
 
 def test_a_run_that_never_samples_has_no_such_phase() -> None:
     assert list(replace(PLAN, cache=0, work=0).phases) == ["learning"]
+
+
+def test_a_run_that_samples_while_it_learns_holds_both_at_once() -> None:
+    plan = replace(PLAN, sampler=60)
+    assert plan.phases == {"sampling and learning": 307 + 60 + 50 + 150}
+    wide = replace(plan, cache=280, best=100)
+    assert wide.phases["sampling and learning"] == 367 + 300 + 300, "an evaluation samples beside it"
+    assert wide.phases["evaluating the best"] == 367 + 100 + 300

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from learner_tools import StopAfter, run_config
 
 from mmrl_agents.alarms import KEYS, Alarms, appearing, collapse, runaway
+from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.run import Run
+from mmrl_agents.sampler import SAMPLERS, SamplerKind, check_own
 from mmrl_agents.train import Grpo
 
 HEALTHY = Path(__file__).parents[1] / "data" / "healthy_metrics.jsonl"
@@ -120,6 +124,66 @@ def test_a_healthy_run_says_nothing() -> None:
     assert all({*KEYS, *line} == set(KEYS) for line in lines)
     assert lines[-1]["reward"] > 0.9 > 0.1 > lines[0]["reward"]
     assert said(lines) == []
+
+
+def apart(*kl: float, **figures: float) -> list[dict[str, float]]:
+    """Steps of such a divergence; its other figures are as of rounding."""
+    shape = {"mismatch/spread": 0.05, "mismatch/slope": 0.0, "mismatch/fit": 0.0, **figures}
+    return [{**step, "mismatch/kl": k, **shape} for step, k in zip(steps(reward=[0.5] * len(kl)), kl, strict=True)]
+
+
+def test_a_mismatch_in_words_once_and_again_when_it_comes_back() -> None:
+    assert said(apart(*[1e-9] * 40)) == []
+    lines = said(apart(*[0.02] * 10, *[1e-4] * 5, *[0.02] * 5))
+    assert [line.partition(":")[0] for line in lines] == ["step 1", "step 17"]
+    assert lines[0] == (
+        "step 1: sampler and learner disagree on the same tokens (mismatch/kl 0.02 nats a token, at most 0.01 is "
+        "well); small and in no direction (log w varies by 0.05): the two compute in different precision (the "
+        "sampler's dtype, training_args.bf16 and mixed_precision, a quantised sampler)"
+    )
+
+
+def test_a_rare_token_is_no_mismatch() -> None:
+    """A single step above the limit is not; the median of three is asked."""
+    assert said(apart(*[1e-4] * 10, 0.5, *[1e-4] * 10)) == []
+    assert len(said(apart(*[1e-4] * 10, 0.5, 1e-4, 0.02, *[1e-4] * 10))) == 1
+    assert said(apart(*[0.009] * 20)) == []
+
+
+def test_a_step_without_a_comparison_is_left_out() -> None:
+    """As a skipped update, and as all of a run before there was one."""
+    history = [*steps(reward=[0.5] * 20), *apart(*[0.02] * 5)]
+    assert len(said(history)) == 1
+    assert said(steps(reward=[0.5] * 20)) == []
+
+
+class Stuck(HFPolicy):
+    """Takes over three updates, and then no more, though it says so: a stale adapter."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(copy.deepcopy(run.model), run.processing, 1.0, 6)
+        self.source = run.model
+
+    def updated(self, version: int) -> None:
+        if version <= 3:
+            self.generator.model.load_state_dict(self.source.state_dict())
+        super().updated(version)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_stale_sampler_trips_the_watch_and_a_sampler_that_is_ahead_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    args = {"max_steps": 12, "learning_rate": 0.01, "lr_scheduler_type": "constant", "save_steps": 100}
+    healthy, stale = Lines(100), Lines(100)
+    for name, reporter in (("healthy", healthy), ("stale", stale)):
+        loaded = run_config(tmp_path, name, training_args=args, rollout={"async_steps": ahead})
+        Grpo().train(loaded, False, reporter)
+        monkeypatch.setitem(SAMPLERS, "hf", SamplerKind(Stuck, check_own))
+    assert not any("disagree" in line for line in healthy.lines)
+    (line,) = [line for line in stale.lines if "disagree" in line]
+    assert int(line.removeprefix("step ").partition(":")[0]) > 4 + ahead
+    assert "the sampler does not follow the learner's weights (a stale adapter" in line
 
 
 class Lines(StopAfter):

@@ -246,7 +246,7 @@ def test_stats_by_hand() -> None:
     assert s.ratio == pytest.approx(0.5, abs=1e-12)
     assert s.weight == pytest.approx(2 + 1 + 0.5, abs=1e-12)
     assert s.weight_sq == pytest.approx(4 + 1 + 0.25, abs=1e-12)
-    assert s.mismatch == pytest.approx((4 - math.log(4) - 1) + 0 + (0.5 + math.log(2) - 1), abs=1e-12)
+    assert s.gaps.kl == pytest.approx((4 - math.log(4) - 1) + 0 + (0.5 + math.log(2) - 1), abs=1e-12)
 
 
 WORTH = torch.tensor([1.5, -0.7, 0.0], dtype=torch.float64)[:, None].expand(ROWS, SEQ)

@@ -11,7 +11,7 @@ import torch
 from learner_tools import repeatable, run_config
 from safetensors.torch import load_file
 
-from mmrl.store import RunStore
+from mmrl.store import RunStore, read_trajectories
 
 DRIVER = '''
 """mmrl's command line, which kills itself (SIGKILL) just before the rename that ends with argv[1]."""
@@ -44,6 +44,26 @@ def finish(process: "subprocess.Popen[bytes]", folder: Path, code: int) -> None:
 
 def leftovers(root: Path) -> list[str]:
     return [p.name for p in root.rglob(".*") if p.name.endswith((".tmp", ".old"))]
+
+
+def test_a_run_that_samples_ahead_is_killed_and_loses_no_episode(tmp_path: Path) -> None:
+    """Killed while batches are in the making, two steps past its last checkpoint."""
+    sections = {"training_args": {"max_steps": 6, "save_steps": 2, "lora": {"r": 2}},
+                "rollout": {"async_steps": 2, "max_new_tokens": 6, "dynamic_sampling": 1}}  # fmt: skip
+    whole, killed = (run_config(tmp_path, name, **sections).output_dir for name in ("whole", "killed"))
+    undisturbed = start(tmp_path, "whole", "never")
+    finish(start(tmp_path, "killed", "checkpoints/step-4"), tmp_path, -signal.SIGKILL)
+    assert [n for n, _ in RunStore(killed).checkpoints()] == [2]
+    assert [m["step"] for m in RunStore(killed).metrics()] == [1, 2, 3, 4]
+    finish(start(tmp_path, "killed", "never", "--resume"), tmp_path, 0)
+    finish(undisturbed, tmp_path, 0)
+    ids = [[t.id for t in read_trajectories(root)] for root in (whole, killed)]
+    assert ids[0] == ids[1]
+    assert len(set(ids[1])) == len(ids[1]) >= 48
+    a, b = (load_file(root / "final" / "adapter_model.safetensors") for root in (whole, killed))
+    assert all(torch.equal(a[n], b[n]) for n in a)
+    metrics = [repeatable(RunStore(root).metrics()) for root in (whole, killed)]
+    assert metrics[0] == metrics[1]
 
 
 def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path: Path) -> None:

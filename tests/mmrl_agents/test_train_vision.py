@@ -55,6 +55,15 @@ def test_questions_about_pictures(kind: str, tmp_path: Path) -> None:
     assert load_processing(find_model(str(root / "final"))).image_token
 
 
+@pytest.mark.parametrize("lora", [None, {"r": 2}])
+def test_pictures_are_sampled_ahead_by_a_twin_that_sees(lora: dict[str, int] | None, tmp_path: Path) -> None:
+    root = train(config(tmp_path, training_args={"max_steps": 3, "lora": lora}, rollout={"async_steps": 1}))
+    lines = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert [line["staleness/max"] for line in lines] == [0.0, 1.0, 1.0]
+    assert max(line["mismatch/kl"] for line in lines) < 1e-6
+    assert lines[0]["mismatch_kl"] < 1e-6 < lines[2]["mismatch_kl"]
+
+
 @pytest.mark.parametrize("window", [None, 2])
 def test_several_turns_in_pixels(window: int | None, tmp_path: Path) -> None:
     root = train(config(tmp_path, environments=PIXELS, training_args={"max_steps": 1},

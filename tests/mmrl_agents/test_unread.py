@@ -60,6 +60,18 @@ def test_a_key_that_the_learner_does_not_read_is_bad_input(
     )
 
 
+@pytest.mark.parametrize("train_type", ["SFT", "WEIGHTED_LOG_RATIO"])
+@pytest.mark.parametrize("key", ["async_steps", "max_staleness"])
+def test_who_learns_from_stored_rollouts_samples_none_ahead(tmp_path: Path, train_type: str, key: str) -> None:
+    loaded = run_config(tmp_path, train_type=train_type, rollout={key: 1})  # type: ignore[arg-type]
+    with pytest.raises(BadInput) as error:
+        check_unread(loaded)
+    place, _, said = str(error.value).partition(": ")
+    assert said == (f"train_type '{train_type}' does not read 'rollout.{key}'; leave it out, or take one that does: "
+                    "GRPO, PPO")  # fmt: skip
+    assert f"{key}:" in (tmp_path / "run.yaml").read_text().splitlines()[int(place.rpartition(":")[2]) - 1]
+
+
 @pytest.mark.parametrize(("train_type", "args"), [
     ("GRPO", {"loss_type": "cispo", "epsilon_high": 3.0}),
     ("GRPO", {"loss_type": "cispo", "epsilon_high": None, "epsilon": 3.0}),

@@ -136,7 +136,7 @@ def make(run: Run) -> VllmSampler:
     config, library = run.config, vllm_library()
     files, given, engines = find_model(config.model_id), config.training_args.vllm_config, Engines.of(library)
     needs, rollout = needs_of(run.loaded, files, run.precision.sample), config.rollout
-    tokens = run.learner.vision.tokens if run.learner.vision is not None else None
+    tokens = run.vision.tokens if run.vision is not None else None
     ends = end_ids(run.model.generation_config, run.processing)
     turns = Turns(run.processing, ends, rollout.max_new_tokens, rollout.max_context, text_context(files), tokens)
     made, by_itself = arguments(needs, given, engines), takes_adapter(needs, given, engines)
