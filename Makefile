@@ -45,8 +45,8 @@ train: $(VENV)/.train ## train CONFIG (configs/babyai_goto.yaml), with ARGS; no 
 test: $(VENV)/.dev models ## run the tests, with ARGS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
-test-vllm: $(VLLM)/.ready models ## run the tests that need vLLM (tests/vllm), with ARGS
-	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
+test-vllm: $(VLLM)/.ready models ## run the tests that need vLLM (tests/with_vllm), with ARGS
+	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm tests/with_vllm $(ARGS)
 
 # The results are written as they come: what a run that fails has measured stands on the page too.
 test-learning: $(VENV)/.dev ## learn two tasks by every algorithm (an hour or so); writes docs/learning.md

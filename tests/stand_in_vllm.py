@@ -1,6 +1,6 @@
 """A stand-in for vLLM's server: its paths, its answers, its refusals; what it samples follows from what it is asked.
 
-The tests of the protocol, of retries and of deaths use it; the tests with the real one are in tests/vllm.
+The tests of the protocol, of retries and of deaths use it; the tests with the real one are in tests/with_vllm.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""``mmrl serve-sampler``; the server itself is started in tests/vllm."""
+"""``mmrl serve-sampler``; the server itself is started in tests/with_vllm."""
 
 from __future__ import annotations
 
