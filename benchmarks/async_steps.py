@@ -3,8 +3,8 @@
 Whole runs as ``mmrl train`` makes them, GRPO on text/arithmetic, one after the other and ahead in turns; a step's time
 is the median over a run's steps after the second.  Two cases:
 
-- a sampler elsewhere: answers of random words that take, by sleeping, as long as the update takes: what is left over
-  is what ahead costs by itself;
+- devices elsewhere: mmrl/tiny with a sampler (of random words) and an update that each take two seconds by sleeping, as
+  devices of their own would: what is left over is what a step costs by itself;
 - for real: SmolLM2-135M samples and learns, float32, each on one core, as a sampler and a learner have a device each;
   answers so long that sampling and update take about as long.
 
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,20 @@ from mmrl.config_load import load_config
 from mmrl.policy import Completion, Request
 from mmrl.report import Quiet
 from mmrl.store import RunStore
+from mmrl_agents.learner import Learner
 from mmrl_agents.rehearsal import Stranger
 from mmrl_agents.run import Run
 from mmrl_agents.sampler import SAMPLERS, SamplerKind, check_own
 from mmrl_agents.train import Grpo
 from mmrl_agents.transcript import Transcript
 
-TARGET, STEPS, FIRST = 0.75, 8, 2
+TARGET, STEPS, FIRST, PAUSE_S = 0.75, 6, 2, 2.0
+UPDATE = Learner.update
 MODEL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
 BASE: dict[str, Any] = {
     "train_type": "GRPO",
-    "model_id": str(MODEL),
     "environments": [{"id": "text/arithmetic"}],
-    "reward_plugins": [{"name": "length", "kwargs": {"max_length": 40, "unit": "characters"}}],
+    "reward_plugins": [{"name": "length", "kwargs": {"max_length": 1000, "buffer": 1000, "unit": "characters"}}],
     "training_args": {"num_generations": 8, "per_device_train_batch_size": 16, "max_steps": STEPS, "save_steps": 1000,
                       "learning_rate": 1e-6},
     "eval": {"episodes": 0, "final_episodes": 0},
@@ -55,7 +57,6 @@ BASE: dict[str, Any] = {
 class Elsewhere(Stranger):
     """A sampler that takes time and no core, as one on another machine does."""
 
-    seconds = 0.0
     version = 0
 
     def __init__(self, run: Run) -> None:
@@ -64,8 +65,8 @@ class Elsewhere(Stranger):
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer each request, after a while."""
-        await asyncio.sleep(self.seconds)
-        return await super().generate(requests)
+        await asyncio.sleep(PAUSE_S)
+        return [replace(said, version=self.version) for said in await super().generate(requests)]
 
     def updated(self, version: int) -> None:
         """Know the version."""
@@ -89,10 +90,16 @@ class Watch(Quiet):
         self.ends.append(time.perf_counter())
 
 
-def train(ahead: int, answer: int) -> tuple[float, list[dict[str, Any]]]:
+def slow_update(self: Learner, *args: Any) -> dict[str, float]:
+    """An update that takes time and no core besides its own."""
+    time.sleep(PAUSE_S)
+    return UPDATE(self, *args)
+
+
+def train(model: str, ahead: int, answer: int) -> tuple[float, list[dict[str, Any]]]:
     """A run; returns the median seconds of its later steps, and their metrics."""
     with tempfile.TemporaryDirectory() as folder:
-        tree = {**BASE, "rollout": {"async_steps": ahead, "max_new_tokens": answer},
+        tree = {**BASE, "model_id": model, "rollout": {"async_steps": ahead, "max_new_tokens": answer},
                 "training_args": {**BASE["training_args"], "output_dir": f"{folder}/run"}}  # fmt: skip
         config = Path(folder, "config.yaml")
         config.write_text(yaml.safe_dump(tree))
@@ -102,13 +109,15 @@ def train(ahead: int, answer: int) -> tuple[float, list[dict[str, Any]]]:
         return statistics.median(took), RunStore(root).metrics()[FIRST:]
 
 
-def measure(name: str, answer: int, repeats: int, keep: bool) -> float:
+def measure(name: str, model: str, answer: int, repeats: int, keep: bool) -> float:
     pairs: list[tuple[float, float]] = []
     for _ in range(repeats):
-        waits, metrics = train(0, answer)
+        waits, metrics = train(model, 0, answer)
         phases = [statistics.median(m[f"time/{phase}"] for m in metrics) for phase in ("rollout", "update")]
+        if any("update/skipped" in m for m in metrics):
+            raise SystemExit("the rewards have no spread: nothing was learned")
         print(f"  {name}: sampling {phases[0]:.2f} s, update {phases[1]:.2f} s in a step of {waits:.2f} s", flush=True)
-        pairs.append((waits, train(1, answer)[0]))
+        pairs.append((waits, train(model, 1, answer)[0]))
         print(f"  {name}: ahead {pairs[-1][1]:.2f} s", flush=True)
     ratio = statistics.median(ours / peer for peer, ours in pairs)
     peer, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -126,12 +135,11 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
-    own = SAMPLERS["hf"]
-    ratios = [measure("SmolLM2-135M, one core to sample and one to learn", 48, args.repeats, not args.dry_run)]
-    SAMPLERS["hf"] = SamplerKind(Elsewhere, check_own)
-    Elsewhere.seconds = statistics.median(m["time/update"] for m in train(0, 48)[1])
-    ratios.append(measure("a sampler elsewhere that takes as long as the update", 48, args.repeats, not args.dry_run))
-    SAMPLERS["hf"] = own
+    keep, own = not args.dry_run, SAMPLERS["hf"]
+    ratios = [measure("SmolLM2-135M, one core to sample and one to learn", str(MODEL), 16, args.repeats, keep)]
+    SAMPLERS["hf"], Learner.update = SamplerKind(Elsewhere, check_own), slow_update
+    ratios.append(measure("sampler and update of 2 s elsewhere", "mmrl/tiny", 16, args.repeats, keep))
+    SAMPLERS["hf"], Learner.update = own, UPDATE
     return 0 if max(ratios) <= TARGET else 1
 
 

@@ -16,8 +16,8 @@ from mmrl_agents.batch import Segment, collate, segments_of
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.mismatch import Gaps, gaps_of
 
-ROWS = 8
-"""Segments that are compared, spread over the batch."""
+ROWS, SHARE = 8, 8
+"""Segments that are compared, spread over the batch: at most so many, and one of so many; but one at least."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Probe:
         self.scorer.model.eval()
         segments = [s for i, t in enumerate(t for t in trajectories if t.valid) for s in segments_of(t, i)]
         found = Gaps()
-        for rows in _passes(segments[:: max(1, len(segments) // ROWS)][:ROWS], self.tokens):
+        count = max(1, min(ROWS, len(segments) // SHARE))
+        for rows in _passes(segments[:: max(1, len(segments) // count)][:count], self.tokens):
             none = torch.zeros(1 + max(s.trajectory for s in rows))
             b = collate(rows, none, none).to(self.scorer.model.device)
             found += gaps_of(self.scorer(b.ids, b.mask, b.images)[0] - b.mu, b.mu, b.mask)

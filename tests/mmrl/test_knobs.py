@@ -34,7 +34,7 @@ def planned(config: Config) -> MemoryPlan:
         optimizer=2 * learned // (4 if args.optim == "adamw_8bit" else half),
         activations=tokens // half // (3 if args.gradient_checkpointing else 1), kept=learned // half,
         cache=cache // half, work=0, best=0, base=0, notes={}, tokens=tokens, rows=min(r.max_batch, 40),
-        length=min(100, r.max_context or 100),
+        length=min(100, r.max_context or 100), sampler=learned // half if r.async_steps else 0,
     )  # fmt: skip
 
 
@@ -105,3 +105,14 @@ def test_nothing_makes_it_fit(plan_with: PlanWith) -> None:
     assert peaks == sorted(peaks, reverse=True)
     assert peaks[-1] > 10
     assert all(t.price for t in found)
+
+
+def test_sampling_ahead_is_given_up_before_activations_are_computed_twice(plan_with: PlanWith) -> None:
+    def ahead(changes: Sequence[str]) -> tuple[Config, MemoryPlan]:
+        return plan_with(["rollout.async_steps=1", *changes])
+
+    assert ahead([])[1].peak == 1000 + 1000 + 2000 + 4000 + 6000
+    (*before, last) = turned(ahead, 5200)
+    assert last[0] == "rollout.async_steps=0"
+    assert last[1] <= 5200 < before[-1][1]
+    assert not any("checkpointing" in change for change, _ in before)

@@ -15,17 +15,17 @@ def test_a_sampler_with_the_same_weights_has_no_gap_and_another_temperature_has(
     model = llama()
     batch = scored(model, ragged(6), 0.8)
     found = Probe(Scorer(model, 0.8), 4096).compare(batch)
-    assert found.tokens == sum(len(turn.token_ids) for t in batch for turn in t.turns)
+    assert found.tokens == len(batch[0].turns[0].token_ids), "one of eight segments, and one at least"
     assert found.largest < 1e-5
     warm = figures(Probe(Scorer(model, 1.0), 4096).compare(batch))
     assert warm["mismatch/kl"] > 1e-3
     other = Probe(Scorer(llama(seed=1), 0.8), 4096).compare(batch)
-    assert other.kl / other.tokens > 0.1
+    assert other.kl / other.tokens > 0.01
 
 
 def test_it_asks_a_few_segments_spread_over_the_batch_and_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = llama()
-    batch = scored(model, ragged(40), 1.0)
+    batch = scored(model, ragged(80), 1.0)
     asked: list[int] = []
     plain = Scorer.tokens
 
