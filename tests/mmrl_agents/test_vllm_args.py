@@ -9,7 +9,10 @@ from mmrl_agents.generate import CACHE_BYTES
 from mmrl_agents.models import ModelFiles
 from mmrl_agents.vllm_args import Adapter, Engines, Needs, arguments, check_given, refused, takes_adapter
 
-NAMES = ("model", "max_model_len", "max_num_seqs", "enable_lora", "max_lora_rank", "gpu_memory_utilization", "dtype")
+NAMES = (
+    "model", "dtype", "max_model_len", "max_num_seqs", "enable_chunked_prefill", "enable_lora", "max_lora_rank",
+    "gpu_memory_utilization",
+)  # fmt: skip
 CPU, GPU = (Engines(NAMES, (1, 8, 16, 32), cpu) for cpu in (True, False))
 FILES = ModelFiles("mine", "/models/mine")
 PLAIN, DORA = Adapter(12), Adapter(12, "DoRA")
@@ -41,7 +44,8 @@ def test_the_users_arguments_go_over_ours(tiny: Path) -> None:
             "logprobs_mode": "processed_logprobs", "use_tqdm_on_load": False,
             "worker_extension_cls": "mmrl_agents.vllm_worker.TakesWeights"}  # fmt: skip
     # 10 episodes of 512 tokens; 2 layers of 4 heads of 8 numbers of 4 bytes, for keys and for values
-    cache = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 10 * 512 * 2 * 2 * 4 * 8 * 4}
+    cpu = {"enforce_eager": True, "enable_chunked_prefill": False, "block_size": 32}
+    cache = {**cpu, "kv_cache_memory_bytes": 10 * 512 * 2 * 2 * 4 * 8 * 4}
     assert arguments(needs, {}, CPU) == {**ours, **cache}
     many = dataclasses.replace(needs, episodes=10**6)
     assert arguments(many, {}, CPU)["kv_cache_memory_bytes"] == CACHE_BYTES
@@ -50,7 +54,7 @@ def test_the_users_arguments_go_over_ours(tiny: Path) -> None:
         "max_loras": 1, "max_lora_rank": 16,
     }  # fmt: skip
     shared = arguments(needs, {"gpu_memory_utilization": 0.5}, CPU)
-    assert shared == {**ours, "enforce_eager": True, "block_size": 32, "gpu_memory_utilization": 0.5}
+    assert shared == {**ours, **cpu, "gpu_memory_utilization": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,7 @@ def test_the_users_arguments_go_over_ours(tiny: Path) -> None:
         (None, {"max_num_seq": 2}, r"7.max_num_seq: unknown argument .* 'max_num_seq'; did you mean 'max_num_seqs'"),
         (None, {"model": "x"}, "7.model: 'model' is not for vllm_config: model_id says it"),
         (None, {"max_model_len": 256}, "7.max_model_len: max_model_len is 256, but .* may take 512 tokens"),
+        (None, {"enable_chunked_prefill": True}, "7.enable_chunked_prefill: on a CPU vLLM 0.32 fails"),
         (None, {"max_model_len": "long"}, "max_model_len is long, but"),
         (None, {"enable_lora": True}, "7.enable_lora: enable_lora, but no adapter is trained"),
         (DORA, {"enable_lora": True}, "vLLM does not load DoRA; set enable_lora: false"),

@@ -21,7 +21,7 @@ TEXTS = ("What is the capital of France?", f"{LONG} What do you see?", f"{LONG} 
 
 @pytest.fixture(scope="module")
 def engine() -> Generator[Engine]:
-    made = engine_of(smol())
+    made = engine_of(smol(), max_num_batched_tokens=1024)
     yield made
     made.close()
 
@@ -46,6 +46,13 @@ def test_an_answer_goes_by_its_seed_alone(engine: Engine) -> None:
     assert [engine.sample([row])[0].ids for row in reversed(asked)] == together[::-1]
     others = [s.ids for s in engine.sample(rows(TEXTS, seed=1))]
     assert all(a != b for a, b in zip(together, others, strict=True))
+
+
+def test_prompts_that_one_step_cannot_hold_are_read_in_several(engine: Engine) -> None:
+    asked = rows([f"{n} {LONG} What do you see?" for n in range(8)], limit=2)
+    assert sum(len(row.prompt) for row in asked) > 1024
+    together = [s.ids for s in engine.sample(asked)]
+    assert [engine.sample([row])[0].ids for row in asked[-2:]] == together[-2:]
 
 
 def test_an_answer_that_ends_keeps_its_last_id(engine: Engine) -> None:
