@@ -67,7 +67,8 @@ def figures(gaps: Gaps) -> dict[str, float]:
     Returns:
         ``mismatch/kl`` (nats a token), ``mismatch/mean`` and ``mismatch/spread`` (mean and standard deviation of log
         w), ``mismatch/largest`` (|log w|), ``mismatch/slope`` (of log w over log mu, by least squares) and
-        ``mismatch/fit`` (the share of log w's variance that this line explains); nothing without a token.
+        ``mismatch/fit`` (the share of log w's variance that this line explains; both 0 where log w varies by rounding
+        alone); nothing without a token.
     """
     n = gaps.tokens
     if n == 0:
@@ -75,12 +76,14 @@ def figures(gaps: Gaps) -> dict[str, float]:
     mean, at = gaps.gap / n, gaps.mu / n
     spread_sq, width_sq = max(0.0, gaps.gap_sq / n - mean**2), max(0.0, gaps.mu_sq / n - at**2)
     together = gaps.both / n - mean * at
-    slope = together / width_sq if width_sq > 0 else 0.0
-    fit = together**2 / (spread_sq * width_sq) if spread_sq > 0 and width_sq > 0 else 0.0
+    line = width_sq > 0 and spread_sq > ROUNDING**2
+    slope, fit = (together / width_sq, together**2 / (spread_sq * width_sq)) if line else (0.0, 0.0)
     return {"mismatch/kl": gaps.kl / n, "mismatch/mean": mean, "mismatch/spread": math.sqrt(spread_sq),
             "mismatch/largest": gaps.largest, "mismatch/slope": slope, "mismatch/fit": min(fit, 1.0)}  # fmt: skip
 
 
+ROUNDING = 1e-5
+"""Spread of log w that float32 alone makes."""
 LIMIT = 0.01
 """Divergence of a sampler from its learner, in nats a token, above which a run is warned."""
 UNTOUCHED = 0.1

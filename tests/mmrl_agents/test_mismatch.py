@@ -51,6 +51,12 @@ def test_a_line_has_its_slope_and_fits() -> None:
     assert apart["mismatch/fit"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_rounding_has_no_direction() -> None:
+    found = figures(gaps_of(1e-6 * MU, MU, MASK))
+    assert found["mismatch/spread"] > 0
+    assert (found["mismatch/slope"], found["mismatch/fit"]) == (0.0, 0.0)
+
+
 CASES: dict[str, tuple[dict[str, float], float, str]] = {
     # What scoring the answers of mmrl/tiny on babyai/balrog-goto otherwise than they were sampled looked like.
     "another temperature": ({"kl": 0.0454, "spread": 0.388, "slope": 0.229, "fit": 0.926}, 0.0454, "about 1.2 times"),
