@@ -136,10 +136,10 @@ def main() -> int:
 
     torch.set_num_threads(1)
     keep, own = not args.dry_run, SAMPLERS["hf"]
-    ratios = [measure("SmolLM2-135M, one core to sample and one to learn", str(MODEL), 16, args.repeats, keep)]
     SAMPLERS["hf"], Learner.update = SamplerKind(Elsewhere, check_own), slow_update
-    ratios.append(measure("sampler and update of 2 s elsewhere", "mmrl/tiny", 16, args.repeats, keep))
+    ratios = [measure("sampler and update of 2 s elsewhere", "mmrl/tiny", 16, args.repeats, keep)]
     SAMPLERS["hf"], Learner.update = own, UPDATE
+    ratios.append(measure("SmolLM2-135M, one core to sample and one to learn", str(MODEL), 16, args.repeats, keep))
     return 0 if max(ratios) <= TARGET else 1
 
 
