@@ -30,6 +30,10 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The sizes of adapter that vLLM's servers can be built for."""
 NEIGHBOUR = ".venv-vllm"
 """The environment that ``make vllm`` fills, beside the one that this runs in."""
+ON_CPU: dict[str, Any] = {
+    "enforce_eager": True, "enable_chunked_prefill": False, "block_size": BLOCK, "worker_extension_cls": NAME,
+}  # fmt: skip
+"""Arguments of a server on a CPU; why: :func:`mmrl_agents.vllm_args.arguments`."""
 CACHE_GIB = "4"
 """Of memory, what a server on a CPU takes for keys and values unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
 
@@ -57,7 +61,7 @@ def server(loaded: LoadedConfig, place: Place) -> Launch:
         "max_model_len": loaded.config.rollout.max_context or text_context(files),
         "logprobs_mode": "processed_logprobs", "generation_config": "vllm",
         **(adapter_flags(adapter) if adapts and adapter is not None else {}),
-        **({"enforce_eager": True, "block_size": BLOCK, "worker_extension_cls": NAME} if cpu else {}), **args.engine,
+        **(ON_CPU if cpu else {}), **args.engine,
     }  # fmt: skip
     words = (python, "-m", "vllm.entrypoints.openai.api_server", *flags(given))
     secrets = {} if args.api_key_env is None else {"VLLM_API_KEY": args.api_key_env}

@@ -39,9 +39,9 @@ def test_a_server_on_a_cpu_for_all_weights_with_arguments_of_the_users_own(tmp_p
     made = Ppo().server(loaded(tmp_path, {"advantage": "gae"}, engine=engine), Place("0.0.0.0", 9000, True, False))
     words = " ".join(made.words)
     assert "--host 0.0.0.0 --port 9000" in words
-    assert words.endswith("--generation-config vllm --no-enforce-eager --block-size 32 --worker-extension-cls "
-                          "mmrl_agents.vllm_worker.TakesWeights --enable-prefix-caching --hf-overrides {\"a\": 1} "
-                          "--max-num-seqs 32")  # fmt: skip
+    assert words.endswith("--generation-config vllm --no-enforce-eager --no-enable-chunked-prefill --block-size 32 "
+                          "--worker-extension-cls mmrl_agents.vllm_worker.TakesWeights "
+                          "--enable-prefix-caching --hf-overrides {\"a\": 1} --max-num-seqs 32")  # fmt: skip
     assert "lora" not in words
     assert made.environment == {"VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
 

@@ -24,7 +24,7 @@ def test_the_command_is_shown_for_another_machine(mmrl: Callable[..., Any], conf
     (line,) = out.splitlines()
     assert line.startswith("VLLM_NO_USAGE_STATS=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_CPU_KVCACHE_SPACE=4 ")
     assert "--port 9000 --dtype float32 --max-model-len 300" in line
-    assert line.endswith("--max-lora-rank 8 --enforce-eager --block-size 32 "
+    assert line.endswith("--max-lora-rank 8 --enforce-eager --no-enable-chunked-prefill --block-size 32 "
                          "--worker-extension-cls mmrl_agents.vllm_worker.TakesWeights")
 
 
