@@ -67,7 +67,7 @@ class Ahead:
         r = run.config.rollout
         self._run, self._last, self._ahead, self._fixed = run, sizes.steps, r.async_steps, r.deterministic
         beside = run_beside(run)
-        self._model, self._sampler = beside.model, make_sampler(beside)
+        self._beside, self._sampler = beside, make_sampler(beside)
         self._events: SimpleQueue[Drawn | BaseException | Shown] = SimpleQueue()
         self._loop, self._changed, self._closing = Stoppable(), threading.Condition(), False
         self._handed: deque[Handed] = deque(maxlen=self._ahead + 1)
@@ -102,9 +102,11 @@ class Ahead:
             self._closing = True
             self._changed.notify_all()
         self._loop.stop()
-        if self._thread is not None:
-            self._thread.join()
-        self._sampler.close()
+        try:
+            if self._thread is not None:
+                self._thread.join()
+        finally:
+            self._sampler.close()
 
     def _hand(self, handed: Handed) -> None:
         """Give the sampler one more version; what a checkpoint may need is kept in the run."""
@@ -116,7 +118,9 @@ class Ahead:
     def _work(self, place: Place) -> None:
         try:
             while place.step <= self._last and (handed := self._wait_for(place.step)) is not None:
-                take_on(self._model, handed.weights)
+                take_on(self._beside.model, handed.weights)
+                if self._beside.vision is not None:
+                    self._beside.vision.forget()
                 self._sampler.updated(handed.version)
                 drawn = self._drawer.draw(dataclasses.replace(place, metrics=handed.metrics))
                 self._events.put(drawn)

@@ -72,6 +72,10 @@ class Drawn:
         """The place of the batch after it; metrics are as they were."""
         return Place(self.place.step + 1, self.sampled.cursor, self.success, self.place.metrics)
 
+    def compared(self, update: Mapping[str, float]) -> dict[str, float]:
+        """The metrics of its update, without a comparison of sampler and learner where the batch has its own."""
+        return {k: v for k, v in update.items() if self.gaps is None or not k.startswith("mismatch/")}
+
     def metrics(self, config: Config) -> dict[str, float]:
         """What there is to say of how it was drawn."""
         return {**resampling_metrics(self.sampled),

@@ -62,7 +62,7 @@ def by_folder(engine: Engine, model: Any) -> None:
 
 def by_adapter(engine: Engine, model: Any) -> None:
     """Hand over the adapter alone."""
-    size = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    size = sum(p.nbytes for n, p in model.named_parameters() if "lora_" in n)  # a twin's do not learn
     with folder_of(size) as folder:
         save_adapter(folder, model)
         engine.take_adapter(folder)

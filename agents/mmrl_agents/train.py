@@ -151,7 +151,8 @@ def train_step(run: Run, batches: Batches, sizes: Plan, library: Library) -> dic
     seconds = {**drawn.seconds, "rollout": generated - began, "update": time.monotonic() - generated}
     course = {**staleness_metrics(ran, before.step, config.rollout),
               **replay_metrics(config.replay, before.remembered, again), **kl_metrics(foreseen)}  # fmt: skip
-    metrics = {"step": step, **rollout_metrics(ran, advantages), **update, **drawn.metrics(config), **course}
+    metrics = {"step": step, **rollout_metrics(ran, advantages), **drawn.compared(update), **drawn.metrics(config),
+               **course}  # fmt: skip
     run.warn(metrics)
     return {**metrics, **cost_metrics(metrics["tokens/sampled"], seconds)}
 

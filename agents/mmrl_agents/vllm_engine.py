@@ -129,6 +129,7 @@ class Engine:
             change()
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM's weights were changed while it sampled; what it keeps of prompts is stale")
+        self._llm.llm_engine.reset_encoder_cache()  # its scheduler would count on features that the worker has dropped
 
     def rest(self) -> None:
         """Give a GPU's memory back until something is asked; weights wait in the host's memory."""

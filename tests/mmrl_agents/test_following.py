@@ -1,3 +1,5 @@
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,9 @@ from safetensors.torch import load_file
 from tiny_vlm import tiny_vlm
 
 from mmrl_agents import following
-from mmrl_agents.following import checkpoint_weights, folder_of, whole
+from mmrl_agents.following import by_adapter, checkpoint_weights, folder_of, whole
+from mmrl_agents.twin import twin
+from mmrl_agents.vllm_engine import Engine
 
 IDS = torch.tensor([[7, 8, 9, 10, 11]])
 
@@ -39,6 +43,29 @@ def test_of_tied_weights_one_is_sent(tmp_path: Path) -> None:
     model = llama(tie_word_embeddings=True)
     assert "lm_head.weight" in model.state_dict()
     assert "lm_head.weight" not in checkpoint_weights(model)
+
+
+def test_the_adapter_of_a_twin_is_as_large_as_the_learners(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Taking(Engine):
+        def __init__(self) -> None: ...
+
+        def take_adapter(self, folder: Path) -> None:
+            saved = load_file(folder / "adapter_model.safetensors")
+            assert sum(t.nbytes for t in saved.values()) == sizes[-1] > 0
+
+    @contextmanager
+    def folder(size: int) -> Generator[Path]:
+        sizes.append(size)
+        with folder_of(size) as made:
+            yield made
+
+    monkeypatch.setattr(following, "folder_of", folder)
+    model = lora(llama(), trained=True)
+    by_adapter(Taking(), model)
+    by_adapter(Taking(), twin(model))
+    assert sizes[0] == sizes[1]
 
 
 def test_a_folder_lies_in_memory_only_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from mmrl.image import Image
 from mmrl.make import make
 from mmrl.policy import Request
 from mmrl.sample import Message, Text
+from mmrl_agents.following import weights_way
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.models import find_model, load_model, load_processing
 from mmrl_agents.policies.vllm import load
@@ -35,8 +36,11 @@ def test_images_go_over_as_the_learner_sees_them(monkeypatch: pytest.MonkeyPatch
         talks = [(Message("user", (Text("Look: "), *PICTURES[: n + 1], Text(" What now?"))),) for n in range(3)]
         asked = [Request(f"e{n}", 0, talk, None, 0, (n,), env) for n, talk in enumerate(talks)]
         said = asyncio.run(policy.generate(asked))
+        weights_way(policy.engine)(policy.engine, load_model(find_model("mmrl/tiny-vlm"), device="cpu"))
+        again = asyncio.run(policy.generate(asked))  # the same pictures after an update
     finally:
         policy.close()
+    assert [a.token_ids for a in again] == [a.token_ids for a in said]
     files = find_model("mmrl/tiny-vlm")
     model, tokens = load_model(files, device="cpu").eval(), policy.turns.transcript.image_tokens
     assert tokens is not None
