@@ -14,7 +14,7 @@ from mmrl.image import Image
 from mmrl.policy import Completion, Request
 from mmrl.sample import Message, Text
 from mmrl.usage import Metered, Usage
-from mmrl_agents import fleet
+from mmrl_agents import fleet, replica
 from mmrl_agents.policies.openai import OpenAIPolicy
 
 KEY = "sk-very-secret-0123456789"
@@ -95,6 +95,23 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
     with serving(answer) as server:
         ask(policy_of(server, concurrency=3), requests(9))
     assert most == 3
+
+
+def test_a_server_that_answers_all_it_may_at_once_still_says_that_it_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "EVERY_S", 0.01)
+    monkeypatch.setattr(replica, "MISSES", 1)
+    well = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/v1/health":
+            well.set()
+        else:
+            well.wait(30)
+        return completion("x")
+
+    with serving(answer) as server:
+        ask(policy_of(server, concurrency=2), requests(2))
+    assert [a.path for a in server.asked].count("/v1/chat/completions") == 2, "nothing is asked for again"
 
 
 def test_a_server_that_is_busy_or_broken_for_a_moment_is_asked_again() -> None:

@@ -1,11 +1,15 @@
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from learner_tools import run_config
+from local_server import Asked, Reply, serving
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
+from mmrl_agents.replica import check_health
 from mmrl_agents.server_args import ServerArgs, base_url, server_args
 
 
@@ -43,3 +47,26 @@ def test_a_key_comes_from_the_environment_and_is_sent(tmp_path: Path, monkeypatc
     made = server_args(loaded(tmp_path, {"server": "http://a", "api_key_env": "MMRL_A_KEY"}))
     assert made.headers == {"authorization": "Bearer sk-0123456789"}
     assert "sk-0123456789" not in repr(made)
+
+
+def test_a_server_that_answers_all_it_may_at_once_still_says_that_it_is_well() -> None:
+    all_there, well = threading.Barrier(3), threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/health":
+            well.set()
+        else:
+            all_there.wait(30)
+            well.wait(30)
+        return Reply({})
+
+    async def ask(made: ServerArgs) -> None:
+        (client,) = made.clients()
+        async with client.open(), asyncio.TaskGroup() as group:
+            for _ in range(made.concurrency):
+                group.create_task(client.post({}))
+            await asyncio.to_thread(all_there.wait, 30)
+            await check_health(client)
+
+    with serving(answer) as server:
+        asyncio.run(ask(ServerArgs(server=[server.url], concurrency=2)))

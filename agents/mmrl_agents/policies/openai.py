@@ -22,7 +22,7 @@ from mmrl.sample import to_openai
 from mmrl.trajectory import FinishReason
 from mmrl.usage import Usage
 from mmrl_agents.fleet import Fleet
-from mmrl_agents.replica import UNASKED, Replica, check_health
+from mmrl_agents.replica import SPARE, UNASKED, Replica, check_health
 
 MILLION = 1_000_000
 REFUSED = frozenset({400, 413, 422})
@@ -89,8 +89,8 @@ class OpenAIPolicy:
         base = parts._replace(path=parts.path.rstrip("/") or "/v1").geturl()
         key = None if api_key_env is None else from_environment("api_key_env", api_key_env)
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        self._client = JsonClient(base, headers, silence_s, concurrency)
         self._concurrency, self._wait_s = int(concurrency), float(wait_s)
+        self._client = JsonClient(base, headers, silence_s, self._concurrency + SPARE)
         self._fields = {"model": model, **({} if temperature is None else {"temperature": temperature})}
         self._limit, self._limited, self._seeded = int(max_new_tokens), LIMITS[0], seeded
         self._requests, self._read, self._written = 0, 0, 0
