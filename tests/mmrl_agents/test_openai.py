@@ -164,6 +164,7 @@ def test_models_that_think_are_told_the_limit_by_its_other_name() -> None:
 
 
 @pytest.mark.parametrize(("given", "message"), [
+    ({"url": "http://h/v1?key=k"}, "url is an address such as http://localhost:8000, with nothing from a"),
     ({"url": "localhost"}, "url is an address"), ({"model": ""}, "model is the model's name"),
     ({"concurrency": 0}, "concurrency is a number above 0, not 0"), ({"wait_s": 0.0}, "wait_s is a number above 0"),
     ({"price_in": 1.0}, "price_out is the price of a million tokens"), ({"api_key_env": "MMRL_NO_KEY"}, "is not set"),

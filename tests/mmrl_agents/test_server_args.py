@@ -26,6 +26,8 @@ def test_one_address_or_several_with_or_without_v1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "key", "message"), [
     ({"server": "localhost:8000"}, "server", "server is an address such as http://localhost:8000"),
+    ({"server": "http://a?key=k"}, "server", "server is an address such as http://localhost:8000, with nothing from a"),
+    ({"server": "http://a/v1#k"}, "server", "server is an address such as http://localhost:8000, with nothing from a"),
     ({"server": []}, "server", "'vllm_config.server': list should have at least 1 item"),
     ({"server": ["http://a", "http://a/v1"]}, "server", "an address is given twice"),
     ({"server": "http://a", "wait": 3}, "wait", "unknown key of vllm_config beside server 'wait'; did you"),

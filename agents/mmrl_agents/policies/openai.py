@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from mmrl.errors import BadInput
-from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_url, from_environment
+from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_base, from_environment
 from mmrl.policy import Completion, Request
 from mmrl.sample import to_openai
 from mmrl.trajectory import FinishReason
@@ -85,7 +85,7 @@ class OpenAIPolicy:
             raise BadInput(f"model is the model's name, as the server knows it, not {model!r:.80}")
         _check_numbers(concurrency=concurrency, silence_s=silence_s, wait_s=wait_s, max_new_tokens=max_new_tokens)
         self._prices = _prices(price_in, price_out)
-        parts = urlsplit(checked_url("url", url))
+        parts = urlsplit(checked_base("url", url))
         base = parts._replace(path=parts.path.rstrip("/") or "/v1").geturl()
         key = None if api_key_env is None else from_environment("api_key_env", api_key_env)
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
