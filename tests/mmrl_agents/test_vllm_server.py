@@ -174,6 +174,28 @@ def test_what_a_server_said_with_its_old_weights_is_not_used(servers: list[Stand
     assert left[0] < 0
 
 
+def test_old_weights_are_found_out_also_where_the_server_has_been_given_the_new_ones_since(servers: list[StandIn],
+                                                                                          tmp_path: Path) -> None:
+    whole = train(loaded(servers[:1], tmp_path, "whole", args={}))
+    server, left = servers[0], [12]
+
+    def forgets_and_breaks(asked: Asked) -> Reply | None:
+        if samples(asked):
+            left[0] -= 1
+            if left[0] == 0:  # as after a restart between two requests
+                server.weights, server.births = "base", server.births + 1
+                stale.set()
+            elif left[0] == -1:  # noticed by another request, for which it is made ready again
+                stale.wait(30)
+                return Reply(status=0)
+        return None
+
+    stale = threading.Event()
+    server.hook = forgets_and_breaks
+    assert facts(train(loaded([server], tmp_path, "forgot", args={}))) == facts(whole)
+    assert left[0] < -1
+
+
 def test_when_no_server_comes_back_the_run_stops_and_resumes(servers: list[StandIn], tmp_path: Path) -> None:
     whole = train(loaded(servers, tmp_path, "whole"))
     config = loaded(servers, tmp_path, wait_s=0.5)
