@@ -18,6 +18,7 @@ from mmrl.store import RunStore, read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents import fleet
 from mmrl_agents.models import find_model, read_config
+from mmrl_agents.policies import vllm_server
 from mmrl_agents.train import Grpo
 
 LORA: dict[str, Any] = {"lora": {"r": 4}}
@@ -228,6 +229,22 @@ def test_a_server_that_refuses_the_weights_stops_the_run_at_once(servers: list[S
     )  # fmt: skip
     with pytest.raises(RunStopped, match=r"no room.*; the server does not take the weights of step 0 from"):
         train(config)
+
+
+def test_a_server_that_hangs_at_the_end_holds_no_run_up(servers: list[StandIn], tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_server, "HEALTH_S", 0.2)
+    over, let_go = threading.Event(), list[bool]()
+
+    def hangs(asked: Asked) -> Reply | None:
+        if asked.path == "/v1/unload_lora_adapter" and asked.body["lora_name"].endswith("-1"):
+            let_go.append(over.wait(30))
+        return None
+
+    servers[0].hook = hangs
+    train(loaded(servers, tmp_path, args={**LORA, "max_steps": 1}))
+    assert let_go == [], "it still hangs"
+    over.set()
 
 
 def test_two_processes_share_the_servers_and_the_first_gives_the_weights(servers: list[StandIn],

@@ -12,7 +12,7 @@ import functools
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from mmrl_agents.handover import Handover, Version
 from mmrl_agents.models import find_model, text_context
 from mmrl_agents.own_loop import OwnLoop
 from mmrl_agents.processes import Processes
-from mmrl_agents.replica import Replica, check_health, healthy
+from mmrl_agents.replica import HEALTH_S, Replica, check_health, healthy
 from mmrl_agents.run import Run
 from mmrl_agents.server_args import ServerArgs, server_args
 from mmrl_agents.server_facts import facts_of
@@ -133,9 +133,10 @@ class ServerSampler:
 
     async def _leave(self) -> None:
         if self._processes.first and self._handover.adapter and self._newest is not None:
-            for replica in self.replicas:
-                if replica.ready:
-                    await self._api.drop_adapter(replica.client, self._newest.name)
+            drops = [self._api.drop_adapter(r.client, self._newest.name) for r in self.replicas if r.ready]
+            with suppress(TimeoutError):  # a server that hangs keeps no run from its end
+                async with asyncio.timeout(HEALTH_S):
+                    await asyncio.gather(*drops)
         await self._open.aclose()
 
     async def _all(self, rows: Sequence[Row]) -> list[Sampled]:
