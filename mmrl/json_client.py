@@ -69,6 +69,19 @@ def checked_url(argument: str, url: Any) -> str:
     return url
 
 
+def checked_base(argument: str, url: Any) -> str:
+    """Check an address that paths are put behind.
+
+    Raises:
+        BadInput: naming the argument, unless :func:`checked_url` takes it and it has neither query nor fragment.
+    """
+    checked = checked_url(argument, url)
+    if "?" in checked or "#" in checked:  # what stands there may be a key: it is not shown
+        raise BadInput(f"{argument} is an address such as http://localhost:8000, with nothing from a '?' or '#' on; a "
+                       "key belongs into the environment variable that api_key_env names")  # fmt: skip
+    return checked
+
+
 def from_environment(argument: str, variable: Any) -> str:
     """The value of an environment variable that a header can carry.
 

@@ -24,6 +24,8 @@ EVERY_S = 10.0
 """How often one that has work is asked."""
 MISSES = 3
 """How often in a row it may fail to say so before its work goes to others."""
+SPARE = 4
+"""Connections of its client beside those of the work: the question whether it is well must not wait behind that."""
 
 
 @dataclass(eq=False)

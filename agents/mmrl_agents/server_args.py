@@ -14,8 +14,9 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput, unknown
-from mmrl.json_client import JsonClient, checked_url, from_environment
+from mmrl.json_client import JsonClient, checked_base, from_environment
 from mmrl.section import Section
+from mmrl_agents.replica import SPARE
 
 
 class ServerArgs(Section):
@@ -67,7 +68,7 @@ class ServerArgs(Section):
     def clients(self) -> list[JsonClient]:
         """One for each server."""
         headers = self.headers
-        return [JsonClient(url, headers, self.silence_s, self.concurrency) for url in self.server]
+        return [JsonClient(url, headers, self.silence_s, self.concurrency + SPARE) for url in self.server]
 
 
 def base_url(argument: str, url: Any) -> str:
@@ -76,7 +77,7 @@ def base_url(argument: str, url: Any) -> str:
     Raises:
         BadInput: naming the argument, if it is no address.
     """
-    return re.sub(r"/+(v1/*)?$", "", checked_url(argument, url) + "/")
+    return re.sub(r"/+(v1/*)?$", "", checked_base(argument, url) + "/")
 
 
 def server_args(loaded: LoadedConfig) -> ServerArgs:

@@ -41,6 +41,7 @@ def _read(answer: Any) -> tuple[Sequence[int], Sequence[float]]:
 
 
 async def _adapter(client: JsonClient, name: str, folder: Path) -> None:
+    await _drop(client, name)  # a server that is made ready again has the name, and would refuse it
     await _told(client, "/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
 
 

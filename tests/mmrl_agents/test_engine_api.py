@@ -91,6 +91,7 @@ def test_weights_and_adapters_are_given_by_each_servers_own_paths(tmp_path: Path
             ("/collective_rpc", {"method": "check_health"}),
         ],
         "sglang": [
+            ("/unload_lora_adapter", {"lora_name": "n"}),
             ("/load_lora_adapter", {"lora_name": "n", "lora_path": str(tmp_path)}),
             ("/unload_lora_adapter", {"lora_name": "n"}),
             ("/update_weights_from_disk", {"model_path": str(tmp_path), "flush_cache": True}),
@@ -110,6 +111,25 @@ def test_a_vllm_server_without_mmrl_in_its_workers_reloads_weights_by_its_own_wa
     with serving(lambda _: Reply({"error": "no memory"}, 500)) as server, pytest.raises(ServerError, match="memory"):
         asyncio.run(VLLM.give_weights(JsonClient(server.url, {}), "n", tmp_path))
     assert len(server.asked) == 1
+
+
+def test_sglang_is_given_the_same_adapter_twice_though_it_refuses_a_name_that_it_has(tmp_path: Path) -> None:
+    has = set[str]()
+
+    def answer(asked: Asked) -> Reply:
+        name = asked.body["lora_name"]
+        done = (name in has) is (asked.path == "/unload_lora_adapter")
+        if done:
+            has.symmetric_difference_update({name})
+        return Reply({"success": done}, 200 if done else 400)
+
+    async def twice(client: JsonClient) -> None:
+        for _ in range(2):
+            await SGLANG.give_adapter(client, "n", tmp_path)
+
+    with serving(answer) as server:
+        asyncio.run(twice(JsonClient(server.url, {})))
+    assert has == {"n"}
 
 
 def test_a_failure_that_sglang_reports_with_200_is_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mmrl.image import Image
 from mmrl.policy import Completion, Request
 from mmrl.sample import Message, Text
 from mmrl.usage import Metered, Usage
-from mmrl_agents import fleet
+from mmrl_agents import fleet, replica
 from mmrl_agents.policies.openai import OpenAIPolicy
 
 KEY = "sk-very-secret-0123456789"
@@ -97,6 +97,23 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
     assert most == 3
 
 
+def test_a_server_that_answers_all_it_may_at_once_still_says_that_it_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "EVERY_S", 0.01)
+    monkeypatch.setattr(replica, "MISSES", 1)
+    well = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/v1/health":
+            well.set()
+        else:
+            well.wait(30)
+        return completion("x")
+
+    with serving(answer) as server:
+        ask(policy_of(server, concurrency=2), requests(2))
+    assert [a.path for a in server.asked].count("/v1/chat/completions") == 2, "nothing is asked for again"
+
+
 def test_a_server_that_is_busy_or_broken_for_a_moment_is_asked_again() -> None:
     replies = [Reply({}, 429, {"retry-after": "0"}), Reply({}, 500), Reply(status=0), Reply({}, 503), completion("ok")]
     with serving(lambda asked: Reply({}, 404) if asked.path == "/v1/health" else replies.pop(0)) as server:
@@ -147,6 +164,7 @@ def test_models_that_think_are_told_the_limit_by_its_other_name() -> None:
 
 
 @pytest.mark.parametrize(("given", "message"), [
+    ({"url": "http://h/v1?key=k"}, "url is an address such as http://localhost:8000, with nothing from a"),
     ({"url": "localhost"}, "url is an address"), ({"model": ""}, "model is the model's name"),
     ({"concurrency": 0}, "concurrency is a number above 0, not 0"), ({"wait_s": 0.0}, "wait_s is a number above 0"),
     ({"price_in": 1.0}, "price_out is the price of a million tokens"), ({"api_key_env": "MMRL_NO_KEY"}, "is not set"),

@@ -1,11 +1,15 @@
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from learner_tools import run_config
+from local_server import Asked, Reply, serving
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
+from mmrl_agents.replica import check_health
 from mmrl_agents.server_args import ServerArgs, base_url, server_args
 
 
@@ -22,6 +26,8 @@ def test_one_address_or_several_with_or_without_v1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "key", "message"), [
     ({"server": "localhost:8000"}, "server", "server is an address such as http://localhost:8000"),
+    ({"server": "http://a?key=k"}, "server", "server is an address such as http://localhost:8000, with nothing from a"),
+    ({"server": "http://a/v1#k"}, "server", "server is an address such as http://localhost:8000, with nothing from a"),
     ({"server": []}, "server", "'vllm_config.server': list should have at least 1 item"),
     ({"server": ["http://a", "http://a/v1"]}, "server", "an address is given twice"),
     ({"server": "http://a", "wait": 3}, "wait", "unknown key of vllm_config beside server 'wait'; did you"),
@@ -43,3 +49,26 @@ def test_a_key_comes_from_the_environment_and_is_sent(tmp_path: Path, monkeypatc
     made = server_args(loaded(tmp_path, {"server": "http://a", "api_key_env": "MMRL_A_KEY"}))
     assert made.headers == {"authorization": "Bearer sk-0123456789"}
     assert "sk-0123456789" not in repr(made)
+
+
+def test_a_server_that_answers_all_it_may_at_once_still_says_that_it_is_well() -> None:
+    all_there, well = threading.Barrier(3), threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/health":
+            well.set()
+        else:
+            all_there.wait(30)
+            well.wait(30)
+        return Reply({})
+
+    async def ask(made: ServerArgs) -> None:
+        (client,) = made.clients()
+        async with client.open(), asyncio.TaskGroup() as group:
+            for _ in range(made.concurrency):
+                group.create_task(client.post({}))
+            await asyncio.to_thread(all_there.wait, 30)
+            await check_health(client)
+
+    with serving(answer) as server:
+        asyncio.run(ask(ServerArgs(server=[server.url], concurrency=2)))

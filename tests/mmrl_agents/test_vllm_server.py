@@ -18,6 +18,7 @@ from mmrl.store import RunStore, read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents import fleet
 from mmrl_agents.models import find_model, read_config
+from mmrl_agents.policies import vllm_server
 from mmrl_agents.train import Grpo
 
 LORA: dict[str, Any] = {"lora": {"r": 4}}
@@ -174,6 +175,28 @@ def test_what_a_server_said_with_its_old_weights_is_not_used(servers: list[Stand
     assert left[0] < 0
 
 
+def test_old_weights_are_found_out_also_where_the_server_has_been_given_the_new_ones_since(servers: list[StandIn],
+                                                                                          tmp_path: Path) -> None:
+    whole = train(loaded(servers[:1], tmp_path, "whole", args={}))
+    server, left = servers[0], [12]
+
+    def forgets_and_breaks(asked: Asked) -> Reply | None:
+        if samples(asked):
+            left[0] -= 1
+            if left[0] == 0:  # as after a restart between two requests
+                server.weights, server.births = "base", server.births + 1
+                stale.set()
+            elif left[0] == -1:  # noticed by another request, for which it is made ready again
+                stale.wait(30)
+                return Reply(status=0)
+        return None
+
+    stale = threading.Event()
+    server.hook = forgets_and_breaks
+    assert facts(train(loaded([server], tmp_path, "forgot", args={}))) == facts(whole)
+    assert left[0] < -1
+
+
 def test_when_no_server_comes_back_the_run_stops_and_resumes(servers: list[StandIn], tmp_path: Path) -> None:
     whole = train(loaded(servers, tmp_path, "whole"))
     config = loaded(servers, tmp_path, wait_s=0.5)
@@ -206,6 +229,22 @@ def test_a_server_that_refuses_the_weights_stops_the_run_at_once(servers: list[S
     )  # fmt: skip
     with pytest.raises(RunStopped, match=r"no room.*; the server does not take the weights of step 0 from"):
         train(config)
+
+
+def test_a_server_that_hangs_at_the_end_holds_no_run_up(servers: list[StandIn], tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_server, "HEALTH_S", 0.2)
+    over, let_go = threading.Event(), list[bool]()
+
+    def hangs(asked: Asked) -> Reply | None:
+        if asked.path == "/v1/unload_lora_adapter" and asked.body["lora_name"].endswith("-1"):
+            let_go.append(over.wait(30))
+        return None
+
+    servers[0].hook = hangs
+    train(loaded(servers, tmp_path, args={**LORA, "max_steps": 1}))
+    assert let_go == [], "it still hangs"
+    over.set()
 
 
 def test_two_processes_share_the_servers_and_the_first_gives_the_weights(servers: list[StandIn],

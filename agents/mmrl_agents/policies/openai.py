@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from mmrl.errors import BadInput
-from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_url, from_environment
+from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_base, from_environment
 from mmrl.policy import Completion, Request
 from mmrl.sample import to_openai
 from mmrl.trajectory import FinishReason
 from mmrl.usage import Usage
 from mmrl_agents.fleet import Fleet
-from mmrl_agents.replica import UNASKED, Replica, check_health
+from mmrl_agents.replica import SPARE, UNASKED, Replica, check_health
 
 MILLION = 1_000_000
 REFUSED = frozenset({400, 413, 422})
@@ -85,12 +85,12 @@ class OpenAIPolicy:
             raise BadInput(f"model is the model's name, as the server knows it, not {model!r:.80}")
         _check_numbers(concurrency=concurrency, silence_s=silence_s, wait_s=wait_s, max_new_tokens=max_new_tokens)
         self._prices = _prices(price_in, price_out)
-        parts = urlsplit(checked_url("url", url))
+        parts = urlsplit(checked_base("url", url))
         base = parts._replace(path=parts.path.rstrip("/") or "/v1").geturl()
         key = None if api_key_env is None else from_environment("api_key_env", api_key_env)
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        self._client = JsonClient(base, headers, silence_s, concurrency)
         self._concurrency, self._wait_s = int(concurrency), float(wait_s)
+        self._client = JsonClient(base, headers, silence_s, self._concurrency + SPARE)
         self._fields = {"model": model, **({} if temperature is None else {"temperature": temperature})}
         self._limit, self._limited, self._seeded = int(max_new_tokens), LIMITS[0], seeded
         self._requests, self._read, self._written = 0, 0, 0

@@ -12,7 +12,8 @@ import functools
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from mmrl.errors import RunStopped
@@ -27,7 +28,7 @@ from mmrl_agents.handover import Handover, Version
 from mmrl_agents.models import find_model, text_context
 from mmrl_agents.own_loop import OwnLoop
 from mmrl_agents.processes import Processes
-from mmrl_agents.replica import Replica, check_health, healthy
+from mmrl_agents.replica import HEALTH_S, Replica, check_health, healthy
 from mmrl_agents.run import Run
 from mmrl_agents.server_args import ServerArgs, server_args
 from mmrl_agents.server_facts import facts_of
@@ -37,6 +38,18 @@ from mmrl_agents.vllm_engine import seed_of
 
 check = check_servers
 INTACT = "; what was written is intact, and --resume goes on"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer, the server that gave it, and which start of that server was asked.
+
+    It may hold old weights if another start is found there afterwards.
+    """
+
+    sampled: Sampled
+    replica: Replica
+    birth: str
 
 
 class ServerSampler:
@@ -120,9 +133,10 @@ class ServerSampler:
 
     async def _leave(self) -> None:
         if self._processes.first and self._handover.adapter and self._newest is not None:
-            for replica in self.replicas:
-                if replica.ready:
-                    await self._api.drop_adapter(replica.client, self._newest.name)
+            drops = [self._api.drop_adapter(r.client, self._newest.name) for r in self.replicas if r.ready]
+            with suppress(TimeoutError):  # a server that hangs keeps no run from its end
+                async with asyncio.timeout(HEALTH_S):
+                    await asyncio.gather(*drops)
         await self._open.aclose()
 
     async def _all(self, rows: Sequence[Row]) -> list[Sampled]:
@@ -132,12 +146,12 @@ class ServerSampler:
         out: dict[int, Sampled] = {}
         while left := [i for i in range(len(rows)) if i not in out]:
             said = await self._each(asking, [rows[i] for i in left])
-            doubtful = {r for r in {r for _, r in said} if not self._handover.adapter and await self._reborn(r)}
-            out |= {i: sampled for i, (sampled, r) in zip(left, said, strict=True) if r not in doubtful}
+            asked = {a.replica for a in said}
+            births = {r: "" if self._handover.adapter else await self._birth(r) for r in asked}
+            out |= {i: a.sampled for i, a in zip(left, said, strict=True) if a.birth == births[a.replica]}
         return [out[i] for i in range(len(rows))]
 
-    async def _each(self, asking: Asking, rows: Sequence[Row]) -> list[tuple[Sampled, Replica]]:
-        """The answers, and who gave them."""
+    async def _each(self, asking: Asking, rows: Sequence[Row]) -> list[_Answer]:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -148,22 +162,22 @@ class ServerSampler:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _reborn(self, replica: Replica) -> bool:
-        """Whether a server was started anew, with its old weights, so that what it said is not to be used."""
+    async def _birth(self, replica: Replica) -> str | None:
+        """Which start of a server it is now, None if it does not say; one that lacks the weights is used no more."""
         try:
             birth = await self._api.birth(replica.client)
         except ServerError as error:
             birth, why = None, str(error)
         else:
             why = f"{replica.client.url} has been started anew"
-        if birth == replica.birth:
-            return False
-        self._fleet.lose(replica, why)
-        return True
+        if birth != replica.birth:
+            self._fleet.lose(replica, why)
+        return birth
 
-    async def _one(self, asking: Asking, row: Row, replica: Replica) -> tuple[Sampled, Replica]:
+    async def _one(self, asking: Asking, row: Row, replica: Replica) -> _Answer:
+        birth = replica.birth  # before it is asked: it may be started anew, and given the weights, meanwhile
         try:
-            return await self._api.sample(replica.client, asking, row, seed_of(row)), replica
+            return _Answer(await self._api.sample(replica.client, asking, row, seed_of(row)), replica, birth)
         except ServerError as error:
             if asking.adapter is not None and error.status in (400, 404) and asking.adapter in str(error):
                 raise Lost(str(error)) from error  # started anew, it knows the adapter no more

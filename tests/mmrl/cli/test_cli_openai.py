@@ -52,6 +52,18 @@ def test_collected(mmrl: Callable[..., Any], server: LocalServer, tmp_path: Path
     assert "policy_kwargs" in (tmp_path / "r" / "config.yaml").read_text()
 
 
+@pytest.mark.parametrize("end", ["?key=sk-0123456789", "#sk-0123456789"])
+def test_a_key_in_an_address_is_refused_and_never_written(mmrl: Callable[..., Any], server: LocalServer, tmp_path: Path,
+                                                          end: str) -> None:
+    words = ("--policy-kwargs", f"url={server.url}/v1{end}", "--policy-kwargs", "model=m")
+    code, out, err = mmrl("collect", *TASKS, *words, "--out", "r")
+    assert code == 2
+    assert "url is an address such as" in err
+    assert "sk-0123456789" not in out + err
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and "sk-0123456789" in p.read_text()]
+    assert server.asked == []
+
+
 def test_watched(mmrl: Callable[..., Any], server: LocalServer) -> None:
     code, out, err = mmrl("play", *TASKS, *of(server))
     assert (code, err) == (0, "")
