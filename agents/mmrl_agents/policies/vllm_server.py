@@ -92,6 +92,9 @@ class ServerSampler:
         """
         weights = whole_weights(self._model)
         newest = self._handover.next(version)
+        if not self._processes.first:  # a server that came back late would be given older weights after the newest
+            self._loop.call(self._fleet.halt())
+        self._processes.wait()
         if self._processes.first:
             self._handover.write(newest, self._model, weights)
             self._before, self._newest = self._newest, newest
