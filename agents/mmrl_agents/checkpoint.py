@@ -57,6 +57,16 @@ def save_policy(folder: Path, model: Any, processing: Any, weights: Mapping[str,
     Raises:
         OSError: if the disk refuses.
     """
+    save_weights(folder, model, weights)
+    processing.save_pretrained(folder)
+
+
+def save_weights(folder: Path, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write weights, or of a PEFT model the adapter.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
     from peft import PeftModel
     from safetensors import SafetensorError
 
@@ -67,7 +77,6 @@ def save_policy(folder: Path, model: Any, processing: Any, weights: Mapping[str,
             model.save_pretrained(folder, state_dict=weights)
     except SafetensorError as error:  # a full disk, in safetensors' words
         raise OSError(str(error)) from error
-    processing.save_pretrained(folder)
 
 
 def save_adapter(folder: Path, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:

@@ -86,7 +86,7 @@ class Fleet:
             RunStopped: if none is in time, or ``prepare`` gives up.
         """
         self._homes.clear()
-        await _ended(list(self._revivals.values()))
+        await self.halt()
         for replica in self.replicas:
             replica.ready = False
         await asyncio.gather(*(self._try(r, prepare or self.prepare) for r in self.replicas))
@@ -94,6 +94,10 @@ class Fleet:
             if not replica.ready:
                 self._revive(replica)
         await self._least_busy(None)
+
+    async def halt(self) -> None:
+        """Try no more to make servers ready, until :meth:`renew`."""
+        await _ended(list(self._revivals.values()))
 
     async def do(self, work: Callable[[Replica], Awaitable[T]], home: Hashable = None) -> T:
         """Have a piece of work done by whichever server can.

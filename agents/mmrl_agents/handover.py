@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from mmrl.errors import RunStopped
-from mmrl_agents.checkpoint import save_adapter
+from mmrl_agents.checkpoint import save_weights
 from mmrl_agents.following import whole
 
 
@@ -68,10 +68,7 @@ class Handover:
         """
         try:
             made.folder.mkdir(parents=True)
-            if self.adapter:
-                save_adapter(made.folder, model, weights)
-            else:
-                whole(model).save_pretrained(made.folder, state_dict=weights)
+            save_weights(made.folder, model if self.adapter else whole(model), weights)
         except OSError as error:
             raise RunStopped(f"cannot write weights for the servers to {made.folder}: {error.strerror or error}; what "
                              "was written is intact, and --resume goes on") from error  # fmt: skip

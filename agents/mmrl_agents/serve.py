@@ -34,6 +34,8 @@ ON_CPU: dict[str, Any] = {
     "enforce_eager": True, "enable_chunked_prefill": False, "block_size": BLOCK, "worker_extension_cls": NAME,
 }  # fmt: skip
 """Arguments of a server on a CPU; why: :func:`mmrl_agents.vllm_args.arguments`."""
+PORTS = {"http": 80, "https": 443}
+"""Where an address without a port is asked."""
 CACHE_GIB = "4"
 """Of memory, what a server on a CPU takes for keys and values unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
 
@@ -53,11 +55,12 @@ def server(loaded: LoadedConfig, place: Place) -> Launch:
         if name in SET_HERE:
             raise BadInput(f"{loaded.where('training_args', 'vllm_config', 'engine', name)}: '{name}' is not for "
                            f"vllm_config.engine: {SET_HERE[name]}")  # fmt: skip
+    address = urlsplit(args.server[0])
     python = vllm_python(where) if place.here else "python"
     adapts, cpu = gives_adapter(args, adapter), on_cpu() if place.cpu is None else place.cpu
     given: dict[str, Any] = {
         "model": files.base, "served_model_name": files.name, "host": place.host,
-        "port": place.port or urlsplit(args.server[0]).port or 8000, "dtype": dtype_of(training),
+        "port": place.port or address.port or PORTS[address.scheme], "dtype": dtype_of(training),
         "max_model_len": loaded.config.rollout.max_context or text_context(files),
         "logprobs_mode": "processed_logprobs", "generation_config": "vllm",
         **(adapter_flags(adapter) if adapts and adapter is not None else {}),

@@ -276,3 +276,29 @@ def test_each_request_has_one_result_whatever_befalls_the_servers(fates: list[li
     assert run(fleet, test) == list(range(len(fates)))
     assert results == Counter(range(len(fates)))
     assert [r.load for r in fleet.replicas] == [0] * servers
+
+
+def test_what_is_halted_is_made_ready_no_more_until_it_is_renewed() -> None:
+    began, ended = asyncio.Event(), list[str]()
+
+    async def prepare(replica: Replica) -> None:
+        if ended == ["first"]:
+            began.set()
+            try:
+                await asyncio.sleep(30)
+            finally:
+                ended.append("broken off")
+        ended.append("first")
+
+    fleet = fleet_of(NOWHERE[0], prepare=prepare)
+
+    async def test() -> None:
+        (replica,) = fleet.replicas
+        fleet.lose(replica, "gone")
+        await began.wait()
+        await fleet.halt()
+        assert (ended, replica.ready) == (["first", "broken off"], False)
+        await fleet.renew(at_once)
+        assert replica.ready
+
+    run(fleet, test)

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,14 @@ def test_a_disk_that_refuses_stops_the_run_in_one_line(tmp_path: Path) -> None:
     handover = Handover(tmp_path / "file", "mmrl-a", adapter=True)
     with pytest.raises(RunStopped, match=r"cannot write weights for the servers to .*mmrl-a-0: .*; what was written"):
         handover.write(handover.next(1), lora(llama()))
+
+
+def test_a_disk_that_is_full_stops_the_run_in_one_line(tmp_path: Path) -> None:
+    handover, model = Handover(tmp_path, "mmrl-a", adapter=False), lora(llama(), trained=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # more than a config, less than weights
+    try:
+        with pytest.raises(RunStopped, match=r"mmrl-a-0: .*File too large.*; what was written is intact"):
+            handover.write(handover.next(1), model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

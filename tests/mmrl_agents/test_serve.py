@@ -46,6 +46,14 @@ def test_a_server_on_a_cpu_for_all_weights_with_arguments_of_the_users_own(tmp_p
     assert made.environment == {"VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
 
 
+@pytest.mark.parametrize(("server", "port"), [
+    ("http://gpu1", "80"), ("https://gpu1/x", "443"), ("http://[::1]:7/v1", "7"),
+])  # fmt: skip
+def test_it_listens_where_the_run_asks(tmp_path: Path, server: str, port: str) -> None:
+    words = Grpo().server(loaded(tmp_path, server=server), THERE).words
+    assert words[words.index("--port") + 1] == port
+
+
 def test_the_line_for_a_shell_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMRL_A_KEY", "sk-0123456789")
     made = Grpo().server(loaded(tmp_path, {"lora": {}}, api_key_env="MMRL_A_KEY", engine={"hf_overrides": {"a": 1}}),

@@ -91,7 +91,10 @@ def test_a_run_samples_with_servers_that_are_given_its_adapter_at_every_step(ser
 
 
 def test_all_weights_go_over_where_no_adapter_does(servers: list[StandIn], tmp_path: Path) -> None:
-    train(loaded(servers, tmp_path, args={}))
+    others = tmp_path / "shared" / "mmrl-other-3"
+    others.mkdir(parents=True)
+    train(loaded(servers, tmp_path, args={}, weights_folder=str(others.parent)))
+    assert list(others.parent.iterdir()) == [others], "a folder that the user names may be that of other runs too"
     for server in servers:
         assert [Path(p).name.rpartition("-")[2] for p in server.ever] == ["0", "1", "2", "3", "4"]
         assert {body["model"] for body in server.answered} == {server.model}
@@ -217,7 +220,10 @@ def test_when_no_server_comes_back_the_run_stops_and_resumes(servers: list[Stand
     servers[0].hook = lambda asked: None
     for server in servers:
         server.start()
+    left = config.output_dir / "sampler" / "mmrl-killed-3"
+    left.mkdir(parents=True)
     assert facts(train(config, resume=True)) == facts(whole)
+    assert not left.parent.exists(), "nothing stays of a start that was killed"
 
 
 def test_a_server_that_refuses_the_weights_stops_the_run_at_once(servers: list[StandIn], tmp_path: Path) -> None:

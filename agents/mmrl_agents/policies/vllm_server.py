@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -91,6 +92,9 @@ class ServerSampler:
         """
         weights = whole_weights(self._model)
         newest = self._handover.next(version)
+        if not self._processes.first:  # a server that came back late would be given older weights after the newest
+            self._loop.call(self._fleet.halt())
+        self._processes.wait()
         if self._processes.first:
             self._handover.write(newest, self._model, weights)
             self._before, self._newest = self._newest, newest
@@ -210,7 +214,9 @@ def make(run: Run) -> ServerSampler:
     loaded, config, processes = run.loaded, run.config, run.processes
     args, files, rollout = server_args(loaded), find_model(config.model_id), config.rollout
     adapter = gives_adapter(args, adapter_of(files, config.training_args.lora))
-    folder = args.weights_folder or run.store.root / "sampler"
+    own = run.store.root / "sampler"
+    if args.weights_folder is None and processes.first:
+        shutil.rmtree(own, ignore_errors=True)  # what was left by a start of this run that was killed
     label = processes.of_first(f"mmrl-{uuid.uuid4().hex[:8]}")
     ends = end_ids(run.model.generation_config, run.processing)
     turns = Turns(run.processing, ends, rollout.max_new_tokens, rollout.max_context, text_context(files))
@@ -218,4 +224,4 @@ def make(run: Run) -> ServerSampler:
     what = "the adapter" if adapter else "all weights"
     run.reporter.say(f"sampling with {facts.api.name} at {', '.join(args.server)}, which are given {what}")
     return ServerSampler(args, facts.api, facts.name, turns, rollout.temperature, ends, run.model,
-                         Handover(folder, label, adapter), processes)  # fmt: skip
+                         Handover(args.weights_folder or own, label, adapter), processes)  # fmt: skip
