@@ -84,7 +84,7 @@ def test_broken_plugins_cost_their_own_samples_and_nothing_else(names: list[str]
     good, everything = {"length": Length()}, batch()
     broken = {n: BROKEN[n][0] for n in names}
     lost = set[int]().union(*(BROKEN[n][1] for n in names))
-    entries = {n: {"timeout_s": 0.5, "weight": 1.0} for n in names} | {"length": {"weight": 2.0}}
+    entries = {n: {"timeout_s": 2.0, "weight": 1.0} for n in names} | {"length": {"weight": 2.0}}
     with_broken = credit(scored(suite_of(good | broken, entries), everything), SIZE, config()).advantages
     assert {i for i, a in enumerate(with_broken) if a is None} == lost
     # What is left is compared as if the lost ones had never been sampled.
