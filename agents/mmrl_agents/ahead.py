@@ -67,13 +67,14 @@ class Ahead:
         r = run.config.rollout
         self._run, self._last, self._ahead, self._fixed = run, sizes.steps, r.async_steps, r.deterministic
         beside = run_beside(run)
-        self._beside, self._sampler = beside, make_sampler(beside)
+        self._beside = beside
         self._events: SimpleQueue[Drawn | BaseException | Shown] = SimpleQueue()
         self._loop, self._changed, self._closing = Stoppable(), threading.Condition(), False
         self._handed: deque[Handed] = deque(maxlen=self._ahead + 1)
         for version, weights in run.earlier.items():
             self._hand(Handed(version, weights, metrics_at(run, version)))
         learner = Scorer(beside.model, r.temperature, beside.vision, Forward(bfloat16=run.precision.update))
+        self._sampler = make_sampler(beside)  # last of what may fail: it holds an engine, or servers
         self._drawer = Drawer(run, sizes, self._sampler, suite, _Later(run.reporter, self._events.put),
                               self._loop.run, Probe(learner, run.learner.limits.tokens))  # fmt: skip
         self._thread: threading.Thread | None = None

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
+from mmrl.chat_completion import ChatCompletion
 from mmrl.errors import BadInput
 from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_url, from_environment
 from mmrl.reward import RewardPlugin
@@ -30,28 +31,6 @@ from mmrl_plugins._rubric import Rubric
 OFFICIAL = "https://api.openai.com/v1"
 NO_SCHEMA = frozenset({400, 422, 501})
 """What servers answer to a ``response_format`` that they do not know."""
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(BaseModel):
-    """What is read of a chat completion."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
 
 
 class LlmJudge(RewardPlugin):
@@ -114,7 +93,7 @@ class LlmJudge(RewardPlugin):
         prompt = judge_prompt(self.rubric, shown, reference, self.images)
         answer = await self._ask({**self._request, "messages": to_openai(prompt)})
         try:
-            completion = _Completion.model_validate(answer)
+            completion = ChatCompletion.model_validate(answer)
         except ValidationError as error:
             raise self._client.error(f"answered with no chat completion: {json.dumps(answer)[:EXCERPT]}") from error
         choice = completion.choices[0]

@@ -47,7 +47,7 @@ def test_a_wrong_key_is_named_with_its_line(tmp_path: Path, given: dict[str, Any
 def test_a_key_comes_from_the_environment_and_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMRL_A_KEY", "sk-0123456789")
     made = server_args(loaded(tmp_path, {"server": "http://a", "api_key_env": "MMRL_A_KEY"}))
-    assert made.headers == {"authorization": "Bearer sk-0123456789"}
+    assert made.headers() == {"authorization": "Bearer sk-0123456789"}
     assert "sk-0123456789" not in repr(made)
 
 

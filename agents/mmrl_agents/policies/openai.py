@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
+from mmrl.chat_completion import ChatCompletion, TokenCounts
 from mmrl.errors import BadInput
 from mmrl.json_client import EXCERPT, JsonClient, ServerError, checked_base, from_environment
 from mmrl.policy import Completion, Request
@@ -35,28 +36,6 @@ CLOSED = {
 """What servers answer to every request if an argument is wrong, and which."""
 LIMITS: tuple[Literal["max_tokens", "max_completion_tokens"], ...] = ("max_tokens", "max_completion_tokens")
 """Names of the token limit: the common one, and that of models which think."""
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Tokens(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Chat(BaseModel):
-    """What is read of a chat completion."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Tokens = _Tokens()
 
 
 class OpenAIPolicy:
@@ -143,13 +122,14 @@ class OpenAIPolicy:
 
     def _said(self, answer: Any) -> Completion:
         try:
-            chat = _Chat.model_validate(answer)
+            chat = ChatCompletion.model_validate(answer)
         except ValidationError as error:
             said = json.dumps(answer)[:EXCERPT]
             raise self._client.error(f"answered with no chat completion: {said}", 200) from error
         self._requests += 1
-        self._read += chat.usage.prompt_tokens
-        self._written += chat.usage.completion_tokens
+        used = chat.usage or TokenCounts()
+        self._read += used.prompt_tokens or 0
+        self._written += used.completion_tokens or 0
         choice = chat.choices[0]
         reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
         return Completion(choice.message.content or choice.message.refusal or "", finish_reason=reason)
