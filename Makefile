@@ -42,8 +42,11 @@ train: $(VENV)/.train ## train CONFIG (configs/babyai_goto.yaml), with ARGS; no 
 	esac; \
 	exec $(BIN)/mmrl train $(CONFIG) $${dir:+--output-dir $$dir} $(ARGS)
 
+# A process a core, each with one thread; the tests of a file stay together, for what they share.
+SPREAD := --numprocesses logical --maxprocesses 8 --dist loadfile
+
 test: $(VENV)/.dev models ## run the tests, with ARGS
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 test-vllm: $(VLLM)/.ready models ## run the tests that need vLLM (tests/with_vllm), with ARGS
 	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm tests/with_vllm $(ARGS)

@@ -2,12 +2,14 @@
 
 By default a logical clock decides: a batch is the set of requests of all live episodes, in the episodes'
 order, so that a run repeats to the same bits.  Without it, a batch is whatever is ready when the policy is
-free: no barrier, equal in distribution.
+free: no barrier, equal in distribution.  A policy that may be asked again before it has answered is always free.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from mmrl.policy import Completion, Policy, Request
 
@@ -16,17 +18,21 @@ class Batcher:
     """Batches requests for ``policy``.
 
     Args:
-        policy: answers the batches, one at a time.
+        policy: answers the batches.
         live: how many episodes run at once from the start.
         deterministic: wait for every live episode before each round (see the module's text).
-        max_batch: at most this many requests go to the policy at once.
+        max_batch: at most this many requests are with the policy at once.
+        overlapping: without the clock, ask the policy again before it has answered.
     """
 
-    def __init__(self, policy: Policy, live: int, deterministic: bool, max_batch: int) -> None:
+    def __init__(self, policy: Policy, live: int, deterministic: bool, max_batch: int,
+                 overlapping: bool = False) -> None:
         self._policy = policy
         self._live = live
         self._deterministic = deterministic
         self._max_batch = max_batch
+        self._overlapping = overlapping
+        self._asked = 0
         self._pending: list[tuple[Request, asyncio.Future[Completion]]] = []
         self._ready = asyncio.Event()
 
@@ -44,21 +50,30 @@ class Batcher:
 
     def _check(self) -> None:
         needed = self._live if self._deterministic else 1
-        if self._pending and len(self._pending) >= needed:
+        if self._pending and len(self._pending) >= needed and self._asked < self._max_batch:
             self._ready.set()
 
     async def serve(self) -> None:
         """Answer rounds of requests until cancelled; a policy's exception goes to every waiting episode."""
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            round_ = sorted(self._pending, key=lambda p: p[0].episode)
-            self._pending = []
-            if not self._deterministic:
-                round_, self._pending = round_[: self._max_batch], round_[self._max_batch :]
-            for start in range(0, len(round_), self._max_batch):
-                await self._answer(round_[start : start + self._max_batch])
-            self._check()
+        async with asyncio.TaskGroup() as calls:
+            while True:
+                await self._ready.wait()
+                self._ready.clear()
+                waiting, self._pending = sorted(self._pending, key=lambda p: p[0].episode), []
+                if self._deterministic:
+                    for start in range(0, len(waiting), self._max_batch):
+                        await self._call(waiting[start : start + self._max_batch])
+                else:
+                    room = self._max_batch - self._asked
+                    self._pending = waiting[room:]
+                    call = calls.create_task(self._call(waiting[:room]))
+                    if not self._overlapping:
+                        await call
+                self._check()
+
+    def _call(self, batch: list[tuple[Request, asyncio.Future[Completion]]]) -> Coroutine[Any, Any, None]:
+        self._asked += len(batch)
+        return self._answer(batch)
 
     async def _answer(self, batch: list[tuple[Request, asyncio.Future[Completion]]]) -> None:
         try:
@@ -70,6 +85,9 @@ class Batcher:
                 if not future.done():
                     future.set_exception(PolicyError(str(error) or type(error).__name__, error))
             return
+        finally:
+            self._asked -= len(batch)
+            self._check()
         for (_, future), completion in zip(batch, completions, strict=True):
             if not future.done():
                 future.set_result(completion)

@@ -62,9 +62,10 @@ class RolloutConfig(Section):
     concurrency: PositiveInt = 256
     """Episodes at once."""
     max_batch: PositiveInt = 256
-    """Requests that the policy answers at once."""
+    """Requests that are with the policy at once."""
     deterministic: bool = True
-    """Batch by a logical clock (the same bits twice) or as requests become ready (faster)."""
+    """Batch by a logical clock (the same bits twice) or as requests become ready (faster); vLLM and servers are then
+    asked again before they have answered."""
     dynamic_sampling: int = Field(default=0, ge=0)
     """Groups that would teach nothing are replaced by fresh tasks, in at most so many further rounds a step; what is
     still without spread then is left out.  0: all groups are learned from.  See [algorithms.md](algorithms.md)."""

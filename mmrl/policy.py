@@ -72,3 +72,19 @@ class Policy(Protocol):
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer each request."""
         ...
+
+
+@runtime_checkable
+class Overlapping(Policy, Protocol):
+    """A policy that works together on all that it was asked, whenever it was asked: an engine, servers.
+
+    Attributes:
+        overlapping: whether ``generate`` may be called again before it has answered.
+    """
+
+    overlapping: bool
+
+
+def overlaps(policy: Policy) -> bool:
+    """Whether a policy may be asked again before it has answered."""
+    return isinstance(policy, Overlapping) and policy.overlapping

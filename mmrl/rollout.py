@@ -22,7 +22,7 @@ from mmrl.episode import EpisodeLimits, EpisodeSpec, run_episode
 from mmrl.errors import BadInput
 from mmrl.load import load_policy
 from mmrl.make import make
-from mmrl.policy import Policy
+from mmrl.policy import Policy, overlaps
 from mmrl.reward import PluginConfig, RewardSuite
 from mmrl.run_state import START, RunState
 from mmrl.run_sync import run_sync
@@ -41,8 +41,9 @@ class Scheduler:
     Attributes:
         limits: turns and context of each episode.
         concurrency: episodes at once.
-        max_batch: requests that go to the policy at once.
-        deterministic: batch by a logical clock (the same bits twice) or as requests become ready.
+        max_batch: requests that are with the policy at once.
+        deterministic: batch by a logical clock (the same bits twice) or as requests become ready; then a policy that
+            can (an engine, servers) is asked again before it has answered.
     """
 
     limits: EpisodeLimits = dataclasses.field(default_factory=EpisodeLimits)
@@ -64,7 +65,7 @@ class Scheduler:
         finished: dict[int, Trajectory] = {}
         workers = min(self.concurrency, len(specs))
         watch = watch or Stopwatch()
-        batcher = Batcher(TimedPolicy(policy, watch), workers, self.deterministic, self.max_batch)
+        batcher = Batcher(TimedPolicy(policy, watch), workers, self.deterministic, self.max_batch, overlaps(policy))
 
         def done(index: int, trajectory: Trajectory) -> None:
             finished[index] = trajectory

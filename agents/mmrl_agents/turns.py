@@ -5,7 +5,9 @@ Comes in: requests, and what answers rows of ids.  Goes out: completions in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mmrl.errors import BadInput
@@ -16,6 +18,8 @@ from mmrl_agents.transcript import Transcript
 
 Sample = Callable[[Sequence[Row]], Sequence[Sampled]]
 """Answers rows, in their order."""
+SampleAsync = Callable[[Sequence[Row]], Awaitable[Sequence[Sampled]]]
+"""The same, for who waits in an event loop."""
 
 
 class Turns:
@@ -46,14 +50,32 @@ class Turns:
             raise BadInput(f"max_new_tokens is {max_new_tokens}, which leaves no room for a prompt in a context of "
                            f"{self.max_context} tokens")  # fmt: skip
         self.transcript = Transcript(processing, ends, tokens)
+        self._reading = threading.Lock()  # a tokenizer is no two threads' at once
         self.max_new_tokens = max_new_tokens
 
     def answer(self, requests: Sequence[Request], version: int, sample: Sample) -> list[Completion]:
         """Answer requests; one whose prompt leaves no room for an answer is not sampled (``"context"``)."""
-        rows = [self.row(r) for r in requests]
-        fit = [row for row in rows if len(row.prompt) + row.limit <= self.max_context]
-        sampled = dict(zip((row.episode for row in fit), sample(fit) if fit else (), strict=True))
-        return [self.completion(row, sampled.get(row.episode), version) for row in rows]
+        rows, fit = self.rows(requests)
+        return self.completions(rows, fit, sample(fit) if fit else (), version)
+
+    async def speak(self, requests: Sequence[Request], version: int, sample: SampleAsync) -> list[Completion]:
+        """:meth:`answer`, of what samples without holding up a thread; it may be called again meanwhile."""
+        rows, fit = await asyncio.to_thread(self.rows, requests)
+        sampled = await sample(fit) if fit else ()
+        return await asyncio.to_thread(self.completions, rows, fit, sampled, version)
+
+    def rows(self, requests: Sequence[Request]) -> tuple[list[Row], list[Row]]:
+        """The prompts of requests, and those of them that leave room for an answer."""
+        with self._reading:
+            rows = [self.row(r) for r in requests]
+        return rows, [row for row in rows if len(row.prompt) + row.limit <= self.max_context]
+
+    def completions(self, rows: Sequence[Row], fit: Sequence[Row], sampled: Sequence[Sampled],
+                    version: int) -> list[Completion]:  # fmt: skip
+        """What was said to rows, of which ``fit`` were sampled."""
+        said = dict(zip((row.episode for row in fit), sampled, strict=True))
+        with self._reading:
+            return [self.completion(row, said.get(row.episode), version) for row in rows]
 
     def row(self, request: Request) -> Row:
         """A request's prompt: the ids of the turn before and what came after, or a fresh one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.image_tokens import PROBE, ImageTokens
 from mmrl_agents.vllm_args import refused
 from mmrl_agents.vllm_library import process_untouched, shares_process
+from mmrl_agents.vllm_stepping import Stepping
 
 
 class Engine:
@@ -58,6 +60,7 @@ class Engine:
         self._asleep = False
         self._adapter: Any = None
         self._adapters = 0
+        self._stepping = Stepping(self._llm)
         parallel = self._llm.llm_engine.vllm_config.parallel_config
         self.here = shares_process() and parallel.world_size == 1
         if tokens is not None:
@@ -69,15 +72,24 @@ class Engine:
         Raises:
             RuntimeError: if the engine read a prompt otherwise than it was given.
         """
+        return self.read(rows, [answer.result() for answer in self.start(rows)])
+
+    def start(self, rows: Sequence[Row]) -> list[Future[Any]]:
+        """Ask for answers, together with whatever else is asked; :meth:`read` reads them."""
         self.wake()
-        prompts, how = [self._prompt(r) for r in rows], [self._sampling(r) for r in rows]
-        with process_untouched():  # on a CPU every token draws from the global generator too
-            outputs = self._llm.generate(prompts, how, use_tqdm=False, lora_request=self._adapter)
-        for row, output in zip(rows, outputs, strict=True):
-            if tuple(output.prompt_token_ids) != row.prompt:
-                raise RuntimeError(f"vLLM read the prompt of episode {row.episode} as {len(output.prompt_token_ids)} "
+        return self._stepping.start([(self._prompt(r), self._sampling(r)) for r in rows], self._adapter)
+
+    def read(self, rows: Sequence[Row], answers: Sequence[Any]) -> list[Sampled]:
+        """What was answered to each row.
+
+        Raises:
+            RuntimeError: if the engine read a prompt otherwise than it was given.
+        """
+        for row, answer in zip(rows, answers, strict=True):
+            if tuple(answer.prompt_token_ids) != row.prompt:
+                raise RuntimeError(f"vLLM read the prompt of episode {row.episode} as {len(answer.prompt_token_ids)} "
                                    f"other ids than the {len(row.prompt)} that the learner trains on")  # fmt: skip
-        return [self._sampled(output.outputs[0]) for output in outputs]
+        return [self._sampled(answer.outputs[0]) for answer in answers]
 
     def _prompt(self, row: Row) -> dict[str, Any]:
         if self._tokens is None or not row.images:
@@ -148,6 +160,7 @@ class Engine:
         """Free all that it holds; it is not asked again."""
         atexit.unregister(self.close)
         if self._llm is not None:
+            self._stepping.close()
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
             import_module("vllm.distributed.parallel_state").cleanup_dist_env_and_memory()

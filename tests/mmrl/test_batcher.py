@@ -24,8 +24,9 @@ def request(episode: str) -> Request:
     return Request(episode, 0, (), None, 0, (0,), None)  # type: ignore[arg-type]
 
 
-async def serve(policy: Any, live: int, deterministic: bool, max_batch: int, *work: Any) -> list[Any]:
-    batcher = Batcher(policy, live, deterministic, max_batch)
+async def serve(policy: Any, live: int, deterministic: bool, max_batch: int, *work: Any,
+                overlapping: bool = False) -> list[Any]:  # fmt: skip
+    batcher = Batcher(policy, live, deterministic, max_batch, overlapping)
     serving = asyncio.create_task(batcher.serve())
     try:
         return await asyncio.wait_for(asyncio.gather(*(w(batcher) for w in work), return_exceptions=True), 20)
@@ -74,6 +75,46 @@ def test_without_the_clock_max_batch_holds_and_nothing_is_lost() -> None:
     assert said == [[e, e] for e in "abcdefg"]
 
 
+class Slow:
+    """Answers the first episode when the last one has been asked often enough; counts what it is asked at once."""
+
+    def __init__(self, first: str, last: str, often: int) -> None:
+        self.first, self.last, self.left = first, last, often
+        self.enough = asyncio.Event()
+        self.now = self.most = 0
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        asked = [r.episode for r in requests]
+        self.now += len(asked)
+        self.most = max(self.most, self.now)
+        self.left -= asked.count(self.last)
+        if self.left <= 0:
+            self.enough.set()
+        await (self.enough.wait() if self.first in asked else asyncio.sleep(0))
+        self.now -= len(asked)
+        return [Completion(e) for e in asked]
+
+
+def test_a_slow_answer_holds_up_no_other_episode_where_the_policy_may_be_asked_again() -> None:
+    policy = Slow("a", "b", often=3)
+    said = asyncio.run(serve(policy, 2, False, 99, ask("a"), ask("b", "b", "b", pause=2), overlapping=True))
+    assert said == [["a"], ["b", "b", "b"]]
+
+
+def test_no_more_than_max_batch_is_with_the_policy_at_once() -> None:
+    policy = Slow("a", "g", often=2)
+    work = [ask(e, e, pause=2 * (e > "a")) for e in "abcdefg"]
+    said = asyncio.run(serve(policy, 7, False, 3, *work, overlapping=True))
+    assert said == [[e, e] for e in "abcdefg"]
+    assert policy.most == 3
+
+
+def test_the_clock_asks_once_at_a_time_whatever_the_policy_can() -> None:
+    policy = Echo()
+    asyncio.run(serve(policy, 2, True, 1, ask("a", "a"), ask("b"), overlapping=True))
+    assert policy.batches == [["a"], ["b"], ["a"]]
+
+
 class Broken:
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         raise ZeroDivisionError("no weights")
@@ -84,9 +125,9 @@ class Short:
         return []
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_a_policys_exception_reaches_every_waiting_episode(deterministic: bool) -> None:
-    for error in asyncio.run(serve(Broken(), 2, deterministic, 99, ask("a"), ask("b"))):
+@pytest.mark.parametrize(("deterministic", "overlapping"), [(True, False), (False, False), (False, True)])
+def test_a_policys_exception_reaches_every_waiting_episode(deterministic: bool, overlapping: bool) -> None:
+    for error in asyncio.run(serve(Broken(), 2, deterministic, 99, ask("a"), ask("b"), overlapping=overlapping)):
         assert isinstance(error, PolicyError)
         assert isinstance(error.cause, ZeroDivisionError)
         assert str(error) == "no weights"

@@ -145,6 +145,29 @@ def test_the_only_server_is_waited_for(servers: list[StandIn], tmp_path: Path) -
     assert facts(found) == facts(whole)
 
 
+def test_without_the_clock_a_slow_answer_holds_up_no_other_episode(servers: list[StandIn], tmp_path: Path) -> None:
+    asked: list[Asked] = []
+    others_went_on, waited = threading.Event(), list[bool]()
+
+    def hook(one: Asked) -> Reply | None:
+        if samples(one):
+            asked.append(one)
+            if len(asked) > EPISODES:  # one of them is at its second turn
+                others_went_on.set()
+            if len(asked) == 1:
+                waited.append(others_went_on.wait(30))
+        return None
+
+    servers[0].hook = hook
+    args = {"use_vllm_sampler": True, "vllm_config": {"server": servers[0].url}, "max_steps": 1, **LORA}
+    task = {"environments": [{"id": "babyai/balrog-goto"}],
+            "rollout": {"max_turns": 3, "max_new_tokens": 4, "deterministic": False}}  # fmt: skip
+    found = train(run_config(tmp_path, "free", training_args=args, **task))
+    assert waited == [True]
+    assert [len(t.turns) for t in found] == [3] * EPISODES
+    assert len(asked) == 3 * EPISODES
+
+
 def test_a_server_that_was_started_anew_unseen_is_given_the_adapter_first(servers: list[StandIn],
                                                                           tmp_path: Path) -> None:
     whole = train(loaded(servers, tmp_path, "whole"))

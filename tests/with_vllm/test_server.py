@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mmrl.sample import Message, Text
 from mmrl.store import RunStore, read_trajectories
 from mmrl.training_args import LoraArgs
 from mmrl_agents.check_server import check_servers
+from mmrl_agents.engine_api import EngineApi
 from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.handover import Handover
 from mmrl_agents.models import find_model, load_generation, load_model, load_processing
@@ -152,10 +154,23 @@ def test_a_run_that_the_server_cannot_follow_is_refused(folder: Path, servers: d
         check_servers(config_of(folder, "too wide", smol(), port, {"lora": {"r": 64}}))
 
 
-def test_a_server_killed_in_the_midst_of_a_run_costs_no_step_and_no_episode(folder: Path,
-                                                                            servers: dict[str, Served]) -> None:
+def test_a_server_killed_in_the_midst_of_an_answer_costs_no_step_and_no_episode(
+        folder: Path, servers: dict[str, Served], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     server, steps, episodes = servers["tiny"], 20, 8
-    config = config_of(folder, "killed", "mmrl/tiny", server.port, {"max_steps": steps, "lora": {"r": 4}})
+    rollout = {"max_batch": 2, "max_new_tokens": 64}  # most of a step's answers are still to come when its first are
+    config = config_of(folder, "killed", "mmrl/tiny", server.port, {"max_steps": steps, "lora": {"r": 4}},
+                       rollout={"temperature": TEMPERATURE, "max_context": 512, **rollout})  # fmt: skip
+    under_way, at_death = [0], [0]
+    sample = EngineApi.sample
+
+    async def counted(*args: Any) -> Sampled:
+        under_way[0] += 1
+        try:
+            return await sample(*args)
+        finally:
+            under_way[0] -= 1
+
+    monkeypatch.setattr(EngineApi, "sample", counted)
 
     class Killer(Quiet):
         """Kills the server in the midst of the tenth step, and has it started anew."""
@@ -164,9 +179,15 @@ def test_a_server_killed_in_the_midst_of_a_run_costs_no_step_and_no_episode(fold
 
         def episode(self, *args: Any) -> None:
             self.seen += 1
-            if self.seen == 9 * episodes + 3:
-                server.kill()
-                threading.Thread(target=server.start).start()
+            if self.seen == 9 * episodes + 2:
+                threading.Thread(target=self.kill).start()
+
+        def kill(self) -> None:
+            while under_way[0] == 0:
+                time.sleep(0.001)
+            server.kill()
+            at_death[0] = under_way[0]
+            server.start()
 
     reporter, learner = Killer(), Grpo()
     learner.check(config)
@@ -175,6 +196,7 @@ def test_a_server_killed_in_the_midst_of_a_run_costs_no_step_and_no_episode(fold
     for step in range(1, steps + 1):
         specs, cursor = step_specs(config.config, sizes, step, cursor)
         planned += [spec.id for spec in specs]
+    assert at_death[0] > 0
     found = sorted(read_trajectories(root / "rollouts"), key=lambda t: t.id)
     assert [t.id for t in found] == sorted(planned)
     assert len(planned) == steps * episodes == reporter.seen

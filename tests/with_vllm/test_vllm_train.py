@@ -21,11 +21,12 @@ BABYAI: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("lora", [None, {"r": 4}])
-def test_two_steps_on_babyai(tmp_path: Path, lora: Any) -> None:
+@pytest.mark.parametrize(("lora", "clock"), [(None, True), ({"r": 4}, False)])
+def test_two_steps_on_babyai(tmp_path: Path, lora: Any, clock: bool) -> None:
     args = {"max_steps": 2, "use_vllm_sampler": True, "vllm_config": SMALL, "learning_rate": 1e-3, "lora": lora,
             "lr_scheduler_type": "constant"}  # fmt: skip
-    loaded, reporter, trainer = run_config(tmp_path, **BABYAI, training_args=args), Listening(), Grpo()
+    task = {**BABYAI, "rollout": {**BABYAI["rollout"], "deterministic": clock}}
+    loaded, reporter, trainer = run_config(tmp_path, **task, training_args=args), Listening(), Grpo()
     trainer.check(loaded)
     root = trainer.train(loaded, False, reporter)
     first, second = RunStore(root).metrics()

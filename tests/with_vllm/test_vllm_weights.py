@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from typing import Any
 
@@ -46,6 +47,35 @@ def test_an_answer_goes_by_its_seed_alone(engine: Engine) -> None:
     assert [engine.sample([row])[0].ids for row in reversed(asked)] == together[::-1]
     others = [s.ids for s in engine.sample(rows(TEXTS, seed=1))]
     assert all(a != b for a, b in zip(together, others, strict=True))
+
+
+def test_what_is_asked_meanwhile_joins_what_is_under_way(engine: Engine) -> None:
+    long, short = rows(["Tell me a long story of a fox."], limit=120)[0], rows(["Say yes."], limit=2)[0]
+    alone = [engine.sample([row])[0].ids for row in (long, short)]
+    ended: list[str] = []
+    first, second = (engine.start([row])[0] for row in (long, short))
+    first.add_done_callback(lambda _: ended.append("long"))
+    second.add_done_callback(lambda _: ended.append("short"))
+    together = engine.read([long, short], [first.result(), second.result()])
+    assert [s.ids for s in together] == alone
+    assert len(alone[0]) > 60
+    assert ended == ["short", "long"]
+
+
+def test_an_answer_that_nobody_waits_for_is_dropped(engine: Engine, model: Any) -> None:
+    long, short = rows(["Tell me a long story of a fox."], limit=500)[0], rows(["Say yes."], limit=2)[0]
+    answer = engine.start([long])[0]
+    assert answer.cancel()
+    assert len(engine.sample([short])[0].ids) == 2
+    by_weights(engine, model)  # which is refused while anything is under way
+
+
+def test_what_the_engine_refuses_fails_alone(engine: Engine) -> None:
+    short = rows(["Say yes."], limit=2)[0]
+    refused, answered = engine.start([dataclasses.replace(short, prompt=short.prompt * 100), short])
+    with pytest.raises(ValueError, match="1024"):
+        refused.result()
+    assert len(engine.read([short], [answered.result()])[0].ids) == 2
 
 
 def test_prompts_that_one_step_cannot_hold_are_read_in_several(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from mmrl.errors import BadInput
 from mmrl.policy import Completion, Request
 from mmrl_agents.adapter_files import adapter_of
 from mmrl_agents.following import Follow, by_adapter, weights_way
+from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.image_tokens import image_tokens
 from mmrl_agents.models import ModelFiles, find_model, load_generation, load_model, load_processing, text_context
 from mmrl_agents.run import Run, dtype_of
@@ -32,14 +33,20 @@ class VllmPolicy:
         turns: prompts and answers of its model.
     """
 
+    overlapping = True
+
     def __init__(self, engine: Engine, turns: Turns) -> None:
         self.engine = engine
         self.turns = turns
         self.version = 0
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer a batch of requests, on a thread of its own."""
-        return await asyncio.to_thread(self.turns.answer, requests, self.version, self.engine.sample)
+        """Answer a batch of requests, together with what else is asked meanwhile."""
+        return await self.turns.speak(requests, self.version, self._sample)
+
+    async def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
+        started = await asyncio.to_thread(self.engine.start, rows)
+        return self.engine.read(rows, await asyncio.gather(*map(asyncio.wrap_future, started)))
 
     def rest(self) -> None:
         """Give a GPU's memory back until it is asked again."""

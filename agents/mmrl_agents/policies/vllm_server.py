@@ -12,7 +12,6 @@ import functools
 import shutil
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +67,8 @@ class ServerSampler:
         processes: of the run; the first writes weights and gives them to the servers.
     """
 
+    overlapping = True
+
     def __init__(self, args: ServerArgs, api: EngineApi, model_name: str, turns: Turns, temperature: float,
                  ends: Sequence[int], model: Any, handover: Handover, processes: Processes) -> None:
         self.turns = turns
@@ -109,19 +110,11 @@ class ServerSampler:
         self.version = version
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer a batch of requests."""
-        asked: list[Future[list[Sampled]]] = []
+        """Answer a batch of requests, together with what else is asked meanwhile."""
+        return await self.turns.speak(requests, self.version, self._sample)
 
-        def sample(rows: Sequence[Row]) -> list[Sampled]:
-            asked.append(self._loop.start(self._all(rows)))
-            return asked[-1].result()
-
-        try:
-            return await asyncio.to_thread(self.turns.answer, requests, self.version, sample)
-        except asyncio.CancelledError:
-            for future in asked:
-                future.cancel()
-            raise
+    async def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
+        return await asyncio.wrap_future(self._loop.start(self._all(rows)))
 
     def rest(self) -> None:
         """Servers are not stopped between steps: others may use them."""
