@@ -42,8 +42,8 @@ train: $(VENV)/.train ## train CONFIG (configs/babyai_goto.yaml), with ARGS; no 
 	esac; \
 	exec $(BIN)/mmrl train $(CONFIG) $${dir:+--output-dir $$dir} $(ARGS)
 
-# A process a core, each with one thread; the tests of a file stay together, for what they share.
-SPREAD := --numprocesses logical --maxprocesses 8 --dist loadfile
+# A process a core, each with one thread; neighbours mostly stay together, for what they share.
+SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal
 
 test: $(VENV)/.dev models ## run the tests, with ARGS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(ARGS)
