@@ -103,6 +103,7 @@ class Ahead:
             self._closing = True
             self._changed.notify_all()
         self._loop.stop()
+        self._sampler.stop()
         try:
             if self._thread is not None:
                 self._thread.join()

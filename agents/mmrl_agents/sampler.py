@@ -39,6 +39,10 @@ class Sampler(Policy, Protocol):
         """Say that no episode goes on until the next call of ``updated`` or ``generate``: free what can be freed."""
         ...
 
+    def stop(self) -> None:
+        """Say, from any thread, that no answer is waited for any more; what need not be ended ends."""
+        ...
+
     def close(self) -> None:
         """Give back all that it holds; it is not asked again."""
         ...

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -49,3 +50,28 @@ def test_work_is_cancelled_with_its_future_and_with_the_loop() -> None:
     assert ended == [1]
     loop.close()
     assert ended == [1, 0]
+
+
+def test_whoever_waits_is_let_go_by_a_stop_and_only_what_may_come_after_it_begins() -> None:
+    loop, begun, said = OwnLoop(), threading.Event(), list[type[BaseException]]()
+
+    async def hangs() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def wait() -> None:
+        try:
+            loop.call(hangs())
+        except BaseException as error:
+            said.append(type(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    begun.wait(30)
+    loop.stop()
+    waiting.join(30)
+    assert said == [CancelledError]
+    with pytest.raises(CancelledError):
+        loop.start(where())
+    assert loop.call(where(), after_stop=True)[0] == "mmrl-servers"
+    loop.close()

@@ -276,6 +276,42 @@ def test_a_server_that_hangs_at_the_end_holds_no_run_up(servers: list[StandIn], 
     over.set()
 
 
+def test_ctrl_c_waits_for_no_server_that_is_gone(servers: list[StandIn], tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    gone, given_up = threading.Event(), list[str]()
+
+    class Heard(RunStopped):
+        def __init__(self, said: str) -> None:
+            super().__init__(said)
+            given_up.append(said)
+
+    def hook(asked: Asked) -> Reply | None:
+        if asked.path == "/v1/load_lora_adapter" and asked.body["lora_name"].endswith("-4"):
+            gone.set()
+        return Reply({}, 503) if gone.is_set() else None
+
+    class Stop(Quiet):
+        """Is interrupted while the background waits for a server that takes the weights of step 2."""
+
+        steps = 0
+
+        def step(self, *args: Any) -> None:
+            self.steps += 1
+            if self.steps == 3:
+                gone.wait(60)
+                raise KeyboardInterrupt
+
+    for server in servers:
+        server.hook = hook
+    monkeypatch.setattr(fleet, "RunStopped", Heard)
+    args = {"use_vllm_sampler": True, "vllm_config": {"server": [s.url for s in servers], "wait_s": 20}, **LORA}
+    config = run_config(tmp_path, rollout={"async_steps": 1}, training_args={**args, "max_steps": 40})
+    with pytest.raises(KeyboardInterrupt):
+        train(config, reporter=Stop())
+    assert gone.is_set()
+    assert given_up == []
+
+
 def test_two_processes_share_the_servers_and_the_first_gives_the_weights(servers: list[StandIn],
                                                                          tmp_path: Path) -> None:
     args = {**LORA, "max_steps": 2}

@@ -47,6 +47,9 @@ class HFPolicy:
         """Drop what is kept of the episodes that went on; the learner may need the memory."""
         self.generator.rest()
 
+    def stop(self) -> None:
+        """A batch that has begun is sampled to its end."""
+
     def close(self) -> None:
         """Drop all that is kept; the model is the caller's."""
         self.generator.forget()

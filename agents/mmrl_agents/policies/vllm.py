@@ -52,6 +52,9 @@ class VllmPolicy:
         """Give a GPU's memory back until it is asked again."""
         self.engine.rest()
 
+    def stop(self) -> None:
+        """Whoever is cancelled has the engine drop what it was asked."""
+
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()

@@ -119,10 +119,14 @@ class ServerSampler:
     def rest(self) -> None:
         """Servers are not stopped between steps: others may use them."""
 
+    def stop(self) -> None:
+        """Wait for no server any more; whoever does gets a CancelledError."""
+        self._loop.stop()
+
     def close(self) -> None:
         """Have the servers forget the adapter, and remove the weights on their way."""
         try:
-            self._loop.call(self._leave())
+            self._loop.call(self._leave(), after_stop=True)
         finally:
             self._loop.close()
             if self._processes.first:
