@@ -26,6 +26,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("BabyAI-GoToRedBall-v0", {}),
     ("babyai/GoToLocal", {"invalid": "forward", "instructions": "full", "max_steps": 9}),
     ("babyai/balrog-goto", {"observation": "image"}),
+    ("babyai/balrog-putnext", {"reasoning": True}),
     ("babyai/balrog-open", {"observation": "both", "view": "full", "tile_size": 6, "history": 3}),
     ("minigrid/DoorKey-8x8", {"observation": "image", "history": 2, "invalid": "forward", "instructions": "full"}),
     ("text", QUESTIONS),

@@ -30,6 +30,7 @@ from mmrl_envs.grid_frames import VIEWS, Frames, View, check_tile_size
 from mmrl_envs.grid_rules import INSTRUCTIONS, Instructions, system_head
 from mmrl_envs.grid_state import state_key
 from mmrl_envs.grid_text import describe
+from mmrl_envs.mission_aim import aim
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 FORWARD = ACTIONS.index("go forward")
@@ -120,6 +121,8 @@ class BabyAI(Env):
         view: what a picture shows: ``"partial"`` is the agent's own view of 7 x 7 cells, ``"full"`` the whole grid.
         tile_size: width of a cell in pixels, 4 to 64.
         history: how many pictures an observation holds at most: the last ones, the oldest first.
+        reasoning: an answer may say something before its action, which is what stands after the last colon; the expert
+            says what it is after (``blue key: go forward``).
 
     Attributes:
         actions: the names of the actions, in minigrid's order.
@@ -139,6 +142,7 @@ class BabyAI(Env):
         view: View = "partial",
         tile_size: int = 8,
         history: int = 1,
+        reasoning: bool = False,
     ) -> None:
         super().__init__()
         if max_steps is not None and max_steps < 1:
@@ -149,8 +153,9 @@ class BabyAI(Env):
         _check_pictures(shown, _pick("view", view, VIEWS), tile_size, history)
         self._head = system_head(
             _pick("instructions", instructions, INSTRUCTIONS), view=view if shown else None, told=self._told,
-            history=history,
+            history=history, reasoning=reasoning,
         )  # fmt: skip
+        self._reasoning = reasoning
         self.simulator = _build(env_id)
         self._frames = Frames(self.simulator, view, tile_size, history) if shown else None
         self._name = _short(env_id)
@@ -188,7 +193,7 @@ class BabyAI(Env):
         if not self._running:
             raise RuntimeError("call reset() before step(), and once more after the episode has ended")
         inner = self.simulator
-        name = action.strip()
+        name = (action.rpartition(":")[2] if self._reasoning else action).strip()
         index = self._indices.get(name.casefold() if self._invalid == "words" else name)
         valid, complaint = index is not None, ""
         if index is None:
@@ -216,7 +221,7 @@ class BabyAI(Env):
         return self._content(complaint), reward, terminated, truncated, info
 
     def expert_action(self) -> str:
-        """What MiniGrid's BabyAIBot would do, by name.
+        """What MiniGrid's BabyAIBot would do, by name; under ``reasoning`` after what it is after and a colon.
 
         Raises:
             NoExpert: if the level is not BabyAI's, or the bot cannot plan from here.
@@ -225,7 +230,8 @@ class BabyAI(Env):
             raise RuntimeError("call reset() before expert_action()")
         if self._expert is None:
             self._expert = BotExpert(self.simulator)
-        return ACTIONS[self._expert.suggest()]
+        named = ACTIONS[self._expert.suggest()]
+        return f"{aim(self.simulator)}: {named}" if self._reasoning else named
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride] - narrower than Env's
         """The whole grid as an RGB frame, the agent's view highlighted; shape (height, width, 3)."""

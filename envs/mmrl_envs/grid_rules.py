@@ -1,6 +1,7 @@
 """What the system message of a MiniGrid environment says: the mission, the actions and, on request, the rules.
 
-Comes in: what is shown each turn.  Goes out: a template with the fields ``mission`` and ``actions``.
+Comes in: what is shown each turn, and what an answer is.  Goes out: a template with the fields ``mission`` and
+``actions``.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ _RULES = """\
 opens a door or a box; a locked door needs the key of its colour in your hands. To go to something is to stand next \
 to it and face it.
 Your mission: {mission}
-Actions: {actions}
-Answer with one action only."""
+Actions: {actions}"""
+_ALONE = "Answer with one action only."
+_AFTER_COLON = "Answer with what you are after, a colon and one action."
 
 
 def system_head(
-    instructions: Instructions, *, view: Literal["partial", "full"] | None, told: bool, history: int
+    instructions: Instructions, *, view: Literal["partial", "full"] | None, told: bool, history: int, reasoning: bool
 ) -> str:
     """The system message's template.
 
@@ -42,9 +44,10 @@ def system_head(
         view: what the pictures show; None without pictures.
         told: whether the scene's text is shown.
         history: how many pictures are shown at most.
+        reasoning: whether an answer may say something before its action.
     """
     if instructions == "short":
-        return _SHORT
+        return f"{_SHORT}\n{_AFTER_COLON}" if reasoning else _SHORT
     sentences = [_WORLD]
     if view is not None:
         sentences.append(_SHOWN[view])
@@ -54,4 +57,4 @@ def system_head(
         sentences.append(_TOLD if view is None else _ALSO_TOLD)
     if view != "full":
         sentences.append(_AHEAD_ONLY)
-    return " ".join([*sentences, _RULES])
+    return " ".join([*sentences, f"{_RULES}\n{_AFTER_COLON if reasoning else _ALONE}"])

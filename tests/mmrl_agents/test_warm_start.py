@@ -15,6 +15,7 @@ from mmrl.rollout import rollout
 from mmrl.store import RunStore
 from mmrl_agents.policies.noisy_expert import NoisyExpert
 from mmrl_agents.train import Grpo
+from mmrl_envs.babyai import ACTIONS
 
 PLAN = {"episodes": 12, "steps": 6, "batch_size": 8, "learning_rate": 2e-3}
 
@@ -53,6 +54,13 @@ def test_the_noisy_expert_remembers_its_own_turns_and_repeats_itself() -> None:
     assert 0.35 < sum(own) / len(own) < 0.65
     assert [len(flags) for _, flags in sorted(expert.own.items())] == [len(e) for e in said]
     assert all(flag for flags in play(0.0)[1].own.values() for flag in flags)
+
+
+def test_noise_changes_the_action_and_not_what_is_said_before_it() -> None:
+    episodes = rollout("babyai/GoToObj", NoisyExpert(0.9), range(4), max_turns=10, env_kwargs={"reasoning": True})
+    turns = [turn.response.split(": ") for e in episodes for turn in e.turns]
+    assert len({said for said, _ in turns}) <= 4, "one object each"
+    assert {action for _, action in turns} == set(ACTIONS)
 
 
 def test_experts_have_the_largest_cap_of_a_schedule(tmp_path: Path) -> None:

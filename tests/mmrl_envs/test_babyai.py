@@ -88,6 +88,37 @@ def test_invalid_attempts_use_up_the_steps() -> None:
     assert (truncated, info["success"]) == (True, False)
 
 
+def test_an_answer_may_reason_before_its_action() -> None:
+    silent, speaks = make(), make(reasoning=True)
+    silent.reset(seed=3)
+    speaks.reset(seed=3)
+    for said in ("turn left", "the ball: it is behind me: turn left", "ball:  Turn Left "):
+        info = silent.step("turn left")[-1]
+        other = speaks.step(said)[-1]
+        assert other["valid_action"]
+        assert other["state_key"] == info["state_key"]
+    assert not speaks.step("turn left: the ball")[-1]["valid_action"]
+    assert not silent.step("ball: turn left")[-1]["valid_action"]
+
+
+@pytest.mark.parametrize("task", ["goto", "pickup", "open", "putnext", "pick_up_seq_go_to"])
+def test_an_expert_that_reasons_does_what_the_silent_one_does(task: str) -> None:
+    silent, speaks = make(f"babyai/balrog-{task}"), make(f"babyai/balrog-{task}", reasoning=True)
+    for seed in range(5):
+        silent.reset(seed=seed)
+        speaks.reset(seed=seed)
+        done = False
+        while not done:
+            action, said = silent.expert_action(), speaks.expert_action()
+            after, _, named = said.partition(": ")
+            assert named == action
+            assert after.split()[-1] in {"ball", "box", "key", "door"}
+            *_, done, cut, info = silent.step(action)
+            assert speaks.step(said)[-1]["state_key"] == info["state_key"]
+            done = done or cut
+        assert info["success"]
+
+
 def test_forward_is_balrogs_rule() -> None:
     env, plain = make(invalid="forward"), make()
     env.reset(seed=3)

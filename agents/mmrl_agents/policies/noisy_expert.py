@@ -35,4 +35,11 @@ class NoisyExpert:
         actions = named_actions(request)
         own = not actions or rng.random() >= self.noise
         self.own.setdefault(request.episode, []).append(own)
-        return expert_answer(request) if own else Completion(str(rng.choice(actions)))
+        said = expert_answer(request)
+        return said if own else Completion(before_action(said.text, actions) + str(rng.choice(actions)))
+
+
+def before_action(text: str, actions: Sequence[str]) -> str:
+    """What an answer says before the action that it ends with: nothing, or what it reasons."""
+    action = max((a for a in actions if text.endswith(a)), key=len, default=text)
+    return text.removesuffix(action)
