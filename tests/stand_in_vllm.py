@@ -15,8 +15,12 @@ from typing import Any
 
 from local_server import Asked, LocalServer, Reply
 
+from mmrl.image import Image
+
 PROBE = "mmrl-probe"
-"""What the check before a run calls its requests."""
+"""Begins what the check before a run calls its requests."""
+SAMPLING = ("/v1/completions", "/inference/v1/generate")
+"""Where ids are sampled."""
 Hook = Callable[[Asked], Reply | None]
 
 
@@ -29,6 +33,7 @@ class StandIn:
         vocabulary: ids that it samples from, all equally likely.
         lora: whether it loads adapters, and up to which rank.
         dev: whether it takes all weights.
+        picture: the ids that it makes of every image; empty: its paths for images are closed.
         key: what it asks for.
         processed: whether log-probabilities have the temperature in.
         hook: asked first; its reply, if it has one, is sent.
@@ -43,6 +48,7 @@ class StandIn:
     end: int = 2
     lora: int = 16
     dev: bool = False
+    picture: tuple[int, ...] = ()
     key: str | None = None
     processed: bool = True
     hook: Hook = lambda asked: None
@@ -82,6 +88,7 @@ class StandIn:
             "/health": self._health, "/metrics": self._metrics, "/v1/models": self._models,
             "/v1/load_lora_adapter": self._load, "/v1/unload_lora_adapter": self._unload,
             "/collective_rpc": self._rpc, "/v1/completions": self._complete,
+            "/v1/chat/completions/render": self._render, "/inference/v1/generate": self._generate,
         }  # fmt: skip
         return known[asked.path](asked.body) if asked.path in known else Reply({"detail": "Not Found"}, 404)
 
@@ -122,21 +129,63 @@ class StandIn:
         return Reply({"results": [None]})
 
     def _complete(self, body: Any) -> Reply:
-        if not 0 <= body["temperature"] <= 2:
-            return error(f"temperature must be in [0, 2], got {body['temperature']}.", 400)
-        if body["model"] not in {self.model, *self.adapters}:
-            return error(f"The model `{body['model']}` does not exist.", 404)
-        if body["cache_salt"] != PROBE:
-            self.answered.append(body)
-        stale = not self.adapters and self.weights == "base"
-        seed, limit, ends = body["seed"] + stale, body["max_tokens"], set(body["stop_token_ids"])
-        ids = sampled(body["prompt"], seed, limit, self.vocabulary, ends)
-        logprob = -math.log(self.vocabulary) / (body["temperature"] if self.processed else 1.0)
+        said = self._sampled(body, body, body["prompt"])
+        if isinstance(said, Reply):
+            return said
+        ids, logprob = said
         return Reply({"choices": [{
             "index": 0, "text": "", "token_ids": ids, "prompt_token_ids": body["prompt"],
             "logprobs": {"token_logprobs": [logprob] * len(ids)},
             "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length",
         }]})  # fmt: skip
+
+    def _render(self, body: Any) -> Reply:
+        if not self.picture:
+            return closed()
+        if body["model"] != self.model:
+            return error(f"The model `{body['model']}` does not exist.", 404)
+        urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+        hashes = [Image(url).sha256 for url in urls]
+        size = len(self.picture)
+        return Reply({
+            "token_ids": [3, *self.picture * len(urls), 4], "sampling_params": {},
+            "features": {
+                "mm_hashes": {"image": [h[:16] for h in hashes]}, "kwargs_data": {"image": hashes}, "mm_metadata": None,
+                "mm_placeholders": {"image": [{"offset": 1 + size * i, "length": size} for i in range(len(urls))]},
+            },
+        })  # fmt: skip
+
+    def _generate(self, body: Any) -> Reply:
+        if not self.picture:
+            return closed()
+        ids, features = body["token_ids"], body["features"]
+        places = [range(p["offset"], p["offset"] + p["length"]) for p in features["mm_placeholders"]["image"]]
+        data = features["kwargs_data"]["image"]
+        if [[ids[i] for i in place] for place in places] != [list(self.picture)] * len(data):
+            return error("features do not stand where the request says", 500)  # vLLM's engine dies of it
+        said = self._sampled(body, body["sampling_params"], [*ids, *data])
+        if isinstance(said, Reply):
+            return said
+        content = [{"token_id": i, "logprob": said[1], "rank": 1, "top_logprobs": []} for i in said[0]]
+        return Reply({"choices": [{"index": 0, "token_ids": said[0], "logprobs": {"content": content}}]})
+
+    def _sampled(self, body: Any, how: Any, prompt: list[Any]) -> tuple[list[int], float] | Reply:
+        """What is said to a prompt, with the log-probability of each id; or why nothing is."""
+        if not 0 <= how["temperature"] <= 2:
+            return error(f"temperature must be in [0, 2], got {how['temperature']}.", 400)
+        if body["model"] not in {self.model, *self.adapters}:
+            return error(f"The model `{body['model']}` does not exist.", 404)
+        if not body["cache_salt"].startswith(PROBE):
+            self.answered.append(body)
+        stale = not self.adapters and self.weights == "base"
+        known = [i for i in range(self.vocabulary) if str(i) not in how.get("logit_bias", {})]
+        ids = sampled(prompt, how["seed"] + stale, how["max_tokens"], known, set(how["stop_token_ids"]))
+        return ids, -math.log(len(known)) / (how["temperature"] if self.processed else 1.0)
+
+
+def closed() -> Reply:
+    """What a server says that was started without the paths for images."""
+    return error("Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out to enable them.", 403)
 
 
 def error(message: str, status: int) -> Reply:
@@ -144,18 +193,18 @@ def error(message: str, status: int) -> Reply:
     return Reply({"error": {"message": message, "type": "Error", "param": None, "code": status}}, status)
 
 
-def sampled(prompt: list[int], seed: int, limit: int, vocabulary: int, ends: set[int]) -> list[int]:
+def sampled(prompt: list[Any], seed: int, limit: int, known: list[int], ends: set[int]) -> list[int]:
     """What is said to a prompt: a function of it and the seed, whichever server that follows the run is asked."""
     noise = random.Random(hashlib.sha256(json.dumps([prompt, seed]).encode()).digest())
     out: list[int] = []
     while len(out) < limit and not (out and out[-1] in ends):
-        out.append(noise.randrange(vocabulary))
+        out.append(noise.choice(known))
     return out
 
 
 def samples(asked: Asked) -> bool:
     """Whether this is a request for a run's episode."""
-    return asked.path == "/v1/completions" and asked.body["cache_salt"] != PROBE
+    return asked.path in SAMPLING and not asked.body["cache_salt"].startswith(PROBE)
 
 
 class Gate:

@@ -1,7 +1,8 @@
 """Whether the servers that a run would sample with can do what it asks, found out before any weights are loaded.
 
-Each server is asked what it is, has one short prompt answered, and loads an adapter of the run's own shape that changes
-nothing: whatever would stop the run at its first step is said here, in one line.
+Each server is asked what it is, has one short prompt answered (and one with a picture, where the model sees), and loads
+an adapter of the run's own shape that changes nothing: whatever would stop the run at its first step is said here, in
+one line.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from mmrl_agents.adapter_files import adapter_of
 from mmrl_agents.blueprint import blueprint
 from mmrl_agents.engine_api import Asking, EngineApi
 from mmrl_agents.generate import Row
-from mmrl_agents.models import ModelFiles, find_model, sees, text_context
+from mmrl_agents.image_tokens import PROBE, ImageTokens
+from mmrl_agents.models import ModelFiles, find_model, load_processing, sees, text_context
 from mmrl_agents.server_args import ServerArgs, server_args
 from mmrl_agents.server_facts import ServerFacts, asked, facts_of
 from mmrl_agents.vllm_args import Adapter
 from mmrl_agents.vllm_engine import seed_of
 
+PROBE_NAME = "mmrl-probe"
+"""Begins the names of what servers are asked for here."""
 HEATS = (0.5, 2.0)
 """Two temperatures at which a server is asked for the same: servers take none above 2."""
 PROBES = 8
@@ -64,6 +68,10 @@ def check_servers(loaded: LoadedConfig) -> None:
         check_held(loaded, facts, files, where)
     api, name = found[0].api, found[0].name
     asked(functools.partial(check_logprobs, api, name, config.rollout.temperature), args, where)
+    if sees(files):
+        tokens = ImageTokens(load_processing(files))
+        row = Row("probe", tokens.probe(), (0,), 1, (PROBE,))
+        asked(functools.partial(check_sight, api, name, row, tokens.banned), args, where)
     if gives_adapter(args, adapter):
         with blank_adapter(loaded, args, files) as folder:
             asked(functools.partial(check_adapter, api, folder, adapter), args, where)
@@ -78,10 +86,6 @@ def check_follows(loaded: LoadedConfig, args: ServerArgs, files: ModelFiles, ada
         return loaded.where("training_args", *key)
 
     training = loaded.config.training_args
-    if sees(files):
-        raise BadInput(f"{where('vllm_config', 'server')}: model '{files.name}' sees images, and what servers are sent "
-                       "here are token ids alone; sample with vLLM in process (leave vllm_config.server out), or with "
-                       "Hugging Face (use_vllm_sampler: false)")  # fmt: skip
     if training.load_in_4bit:
         raise BadInput(f"{where('load_in_4bit')}: servers would sample with weights that are not the 4-bit ones; leave "
                        "load_in_4bit or use_vllm_sampler out")  # fmt: skip
@@ -122,7 +126,7 @@ async def check_logprobs(api: EngineApi, name: str, temperature: float, client: 
     """Refuse a server that gives no ids with log-probabilities, or such as leave the temperature out."""
     found: list[dict[int, float]] = []
     for heat in HEATS:
-        asking = Asking(name, None, heat, (), "mmrl-probe")
+        asking = Asking(name, None, heat, (), PROBE_NAME)
         rows = [Row("probe", (1, 2, 3), (i,), 1) for i in range(PROBES)]
         said = [await api.sample(client, asking, row, seed_of(row)) for row in rows]
         found.append({s.ids[0]: s.logprobs[0] for s in said})
@@ -133,9 +137,23 @@ async def check_logprobs(api: EngineApi, name: str, temperature: float, client: 
                        f"{temperature:g}; start it with {api.processed_on}")  # fmt: skip
 
 
+async def check_sight(api: EngineApi, name: str, row: Row, banned: tuple[int, ...], client: JsonClient) -> None:
+    """Refuse a server that takes no images, or reads a picture otherwise than the learner."""
+    # A name that no earlier run had: a server may think that it still has what it computed of this picture, though
+    # it has dropped that with weights since.
+    asking = Asking(name, None, HEATS[0], (), f"{PROBE_NAME}-{uuid.uuid4().hex[:8]}", banned)
+    try:
+        await api.sample(client, asking, row, 0)
+    except ServerError as error:
+        if error.status not in (403, 404):  # a server that wants a key has said so before
+            raise
+        raise BadInput(f"server {error}; start it with {api.images_on} (mmrl serve-sampler does): the model sees "
+                       "images") from error  # fmt: skip
+
+
 async def check_adapter(api: EngineApi, folder: Path, adapter: Adapter | None, client: JsonClient) -> None:
     """Have an adapter of the run's shape loaded and forgotten."""
-    name = f"mmrl-probe-{uuid.uuid4().hex[:8]}"
+    name = f"{PROBE_NAME}-{uuid.uuid4().hex[:8]}"
     try:
         await api.give_adapter(client, name, folder)
     except ServerError as error:

@@ -27,6 +27,7 @@ class Asking:
         temperature: of the sampling distribution.
         ends: ids that end an answer.
         salt: what is kept of prompts is told apart by it; another one for each version of the weights.
+        banned: ids that are never sampled: those of images.
     """
 
     model: str
@@ -34,11 +35,27 @@ class Asking:
     temperature: float
     ends: tuple[int, ...]
     salt: str
+    banned: tuple[int, ...] = ()
 
 
-Body = Callable[[Asking, Row, int], dict[str, Any]]
-Read = Callable[[Any], tuple[Sequence[int], Sequence[float]]]
+Said = tuple[Sequence[int], Sequence[float]]
+"""Sampled ids and their log-probabilities."""
 Give = Callable[[JsonClient, str, Path], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How rows of one kind are answered.
+
+    Attributes:
+        path: where they are sent.
+        body: what is sent for a row with a seed in [0, 2**63); it may ask the server first.  Raises ``ServerError``.
+        read: what an answer holds; raises ``ValidationError`` or ``ValueError``.
+    """
+
+    path: str
+    body: Callable[[JsonClient, Asking, Row, int], Awaitable[dict[str, Any]]]
+    read: Callable[[Any], Said]
 
 
 @dataclass(frozen=True)
@@ -47,9 +64,8 @@ class EngineApi:
 
     Attributes:
         name: of the kind, as the server says it in ``owned_by`` of its models.
-        path: where rows are sent.
-        body: what is sent for a row with a seed in [0, 2**63).
-        read: the sampled ids and their log-probabilities in an answer; raises ``ValidationError`` or ``ValueError``.
+        text: how rows without images are answered.
+        images: how rows with images are.
         give_adapter: load a LoRA adapter from a folder under a name; raises ``ServerError``.
         drop_adapter: forget the adapter of that name, if it is there.
         give_weights: load all weights from a folder in the place of those it has; raises ``ServerError``.
@@ -57,12 +73,12 @@ class EngineApi:
         birth: what differs once it has been started anew; empty if it does not say.
         adapters_on: how it is started so that it takes adapters; ``weights_on``: so that it takes all weights.
         processed_on: how it is started so that its log-probabilities have the temperature in.
+        images_on: how it is started so that it takes images.
     """
 
     name: str
-    path: str
-    body: Body
-    read: Read
+    text: Way
+    images: Way
     give_adapter: Give
     drop_adapter: Callable[[JsonClient, str], Awaitable[None]]
     give_weights: Give
@@ -71,16 +87,19 @@ class EngineApi:
     adapters_on: str
     weights_on: str
     processed_on: str
+    images_on: str
 
     async def sample(self, client: JsonClient, asking: Asking, row: Row, seed: int) -> Sampled:
         """Have a row answered.
 
         Raises:
-            ServerError: if there is no answer, or none with an id and a log-probability for every token.
+            ServerError: if there is no answer, none with an id and a log-probability for every token, or if the row
+                has images and the server reads them otherwise than the learner.
         """
-        answer = await client.post(self.body(asking, row, seed), self.path)
+        way = self.images if row.images else self.text
+        answer = await client.post(await way.body(client, asking, row, seed), way.path)
         try:
-            ids, logprobs = self.read(answer)
+            ids, logprobs = way.read(answer)
             if not ids or len(ids) != len(logprobs):
                 raise ValueError(f"{len(ids)} ids with {len(logprobs)} log-probabilities")
         except (ValidationError, ValueError) as error:

@@ -146,6 +146,10 @@ class ImageTokens:
         found = (framed | set(self.of(PROBE).ids)) - bare
         return tuple(sorted((found & special) | {vocabulary[n] for n in names if n in vocabulary}))
 
+    def probe(self) -> tuple[int, ...]:
+        """The ids of a message that shows :data:`PROBE`."""
+        return self.expand(self._ids(self.rendered([{"type": "image"}])), [PROBE])
+
     def rendered(self, parts: Sequence[dict[str, str]]) -> str:
         """A user's message of these parts and a word, as the chat template writes it."""
         chat = [{"role": "user", "content": [*parts, {"type": "text", "text": "x"}]}]

@@ -19,7 +19,7 @@ from mmrl.errors import BadInput
 from mmrl.serving import Launch, Place
 from mmrl_agents.adapter_files import adapter_of
 from mmrl_agents.check_server import check_follows, gives_adapter
-from mmrl_agents.models import find_model, text_context
+from mmrl_agents.models import find_model, sees, text_context
 from mmrl_agents.run import dtype_of
 from mmrl_agents.server_args import server_args
 from mmrl_agents.vllm_args import BLOCK, SET_HERE, Adapter
@@ -34,6 +34,8 @@ ON_CPU: dict[str, Any] = {
     "enforce_eager": True, "enable_chunked_prefill": False, "block_size": BLOCK, "worker_extension_cls": NAME,
 }  # fmt: skip
 """Arguments of a server on a CPU; why: :func:`mmrl_agents.vllm_args.arguments`."""
+FOR_IMAGES: dict[str, Any] = {"enable_scale_out": True}
+"""Arguments of a server of a model that sees: without them it has not the paths of :mod:`mmrl_agents.vllm_images`."""
 PORTS = {"http": 80, "https": 443}
 """Where an address without a port is asked."""
 CACHE_GIB = "4"
@@ -64,7 +66,7 @@ def server(loaded: LoadedConfig, place: Place) -> Launch:
         "max_model_len": loaded.config.rollout.max_context or text_context(files),
         "logprobs_mode": "processed_logprobs", "generation_config": "vllm",
         **(adapter_flags(adapter) if adapts and adapter is not None else {}),
-        **(ON_CPU if cpu else {}), **args.engine,
+        **(FOR_IMAGES if sees(files) else {}), **(ON_CPU if cpu else {}), **args.engine,
     }  # fmt: skip
     words = (python, "-m", "vllm.entrypoints.openai.api_server", *flags(given))
     secrets = {} if args.api_key_env is None else {"VLLM_API_KEY": args.api_key_env}

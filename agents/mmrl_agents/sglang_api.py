@@ -5,7 +5,6 @@ Written from its source; tested against a stand-in alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mmrl.json_client import JsonClient, ServerError
-from mmrl_agents.engine_api import Asking, EngineApi
+from mmrl_agents.engine_api import Asking, EngineApi, Said, Way
 from mmrl_agents.generate import Row
 
 
@@ -25,7 +24,7 @@ class _Answer(BaseModel):
     meta_info: _Meta
 
 
-def _body(asking: Asking, row: Row, seed: int) -> dict[str, Any]:
+async def _body(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict[str, Any]:
     sampling = {
         "max_new_tokens": row.limit, "temperature": asking.temperature, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "sampling_seed": seed,
@@ -35,7 +34,13 @@ def _body(asking: Asking, row: Row, seed: int) -> dict[str, Any]:
     return {"input_ids": list(row.prompt), "sampling_params": sampling, "return_logprob": True, **lora}
 
 
-def _read(answer: Any) -> tuple[Sequence[int], Sequence[float]]:
+async def _blind(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict[str, Any]:
+    # Whether its /generate reads images as the learner does must be known before it is learned from.
+    raise client.error("is an SGLang server, and images were never tried with one; they go to vLLM's servers, or to "
+                       "vLLM in process", 200)  # fmt: skip
+
+
+def _read(answer: Any) -> Said:
     sampled = _Answer.model_validate(answer).meta_info.output_token_logprobs
     return [i for _, i, _ in sampled], [logprob for logprob, _, _ in sampled]
 
@@ -71,9 +76,8 @@ async def _told(client: JsonClient, path: str, body: dict[str, Any]) -> None:
 
 SGLANG = EngineApi(
     name="sglang",
-    path="/generate",
-    body=_body,
-    read=_read,
+    text=Way("/generate", _body, _read),
+    images=Way("/generate", _blind, _read),
     give_adapter=_adapter,
     drop_adapter=_drop,
     give_weights=_weights,
@@ -82,4 +86,5 @@ SGLANG = EngineApi(
     adapters_on="--enable-lora --max-lora-rank RANK --lora-target-modules all",
     weights_on="no further option",
     processed_on="no SGLANG_RETURN_ORIGINAL_LOGPROB",
+    images_on="no option that there is",
 )

@@ -6,7 +6,6 @@ Written against vLLM 0.32.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from mmrl.json_client import JsonClient, ServerError
-from mmrl_agents.engine_api import Asking, EngineApi
+from mmrl_agents.engine_api import Asking, EngineApi, Said, Way
 from mmrl_agents.generate import Row
+from mmrl_agents.vllm_images import IMAGES
+from mmrl_agents.vllm_sampling import parameters
 from mmrl_agents.vllm_worker import TakesWeights
 
 OWN = TakesWeights.take_weights.__name__
@@ -35,17 +36,14 @@ class _Answer(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
 
 
-def _body(asking: Asking, row: Row, seed: int) -> dict[str, Any]:
-    # What is not said is taken from the model's generation_config.json: top_p, top_k, penalties.
+async def _body(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict[str, Any]:
     return {
-        "model": asking.adapter or asking.model, "prompt": list(row.prompt), "max_tokens": row.limit,
-        "temperature": asking.temperature, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
-        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "seed": seed, "logprobs": 0,
-        "return_token_ids": True, "stop_token_ids": list(asking.ends), "ignore_eos": True, "cache_salt": asking.salt,
+        "model": asking.adapter or asking.model, "prompt": list(row.prompt), **parameters(asking, row, seed),
+        "return_token_ids": True, "cache_salt": asking.salt,
     }  # fmt: skip
 
 
-def _read(answer: Any) -> tuple[Sequence[int], Sequence[float]]:
+def _read(answer: Any) -> Said:
     choice = _Answer.model_validate(answer).choices[0]
     return choice.token_ids, choice.logprobs.token_logprobs
 
@@ -88,9 +86,8 @@ async def _birth(client: JsonClient) -> str:
 
 VLLM = EngineApi(
     name="vllm",
-    path="/v1/completions",
-    body=_body,
-    read=_read,
+    text=Way("/v1/completions", _body, _read),
+    images=IMAGES,
     give_adapter=_adapter,
     drop_adapter=_drop,
     give_weights=_weights,
@@ -99,4 +96,5 @@ VLLM = EngineApi(
     adapters_on="--enable-lora --max-lora-rank RANK and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True",
     weights_on="VLLM_SERVER_DEV_MODE=1",
     processed_on="--logprobs-mode processed_logprobs",
+    images_on="--enable-scale-out",
 )

@@ -167,10 +167,8 @@ class Engine:
 
     def _check_sight(self, tokens: ImageTokens) -> None:
         """Compare how both read one picture."""
-        text = tokens.rendered([{"type": "image"}])
-        bare: list[int] = tokens.tokenizer(text, add_special_tokens=False)["input_ids"]
         try:
-            self.sample([Row("probe", tokens.expand(bare, [PROBE]), (0,), 1, (PROBE,))])
+            self.sample([Row("probe", tokens.probe(), (0,), 1, (PROBE,))])
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"vLLM reads images of this model otherwise than mmrl does ({error}); leave "
                            "use_vllm_sampler out") from error  # fmt: skip

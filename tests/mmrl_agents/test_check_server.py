@@ -6,7 +6,6 @@ import pytest
 from learner_tools import run_config
 from local_server import Asked, Reply
 from stand_in_vllm import StandIn
-from tiny_vlm import save_tiny_vlm
 
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
@@ -157,7 +156,3 @@ def test_what_no_server_could_do_is_refused_before_one_is_asked(server: StandIn,
     assert said.startswith("enable_lora, but no adapter is trained")
     said = refusal(loaded(server, tmp_path, {"load_in_4bit": True}), "load_in_4bit")
     assert "not the 4-bit ones" in said
-    save_tiny_vlm("llava", tmp_path / "sees")
-    config = run_config(tmp_path, model_id=str(tmp_path / "sees"),
-                        training_args={"vllm_config": {"server": server.url}})  # fmt: skip
-    assert "sees images, and what servers are sent here are token ids alone" in refusal(config)

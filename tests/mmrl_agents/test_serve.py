@@ -46,6 +46,14 @@ def test_a_server_on_a_cpu_for_all_weights_with_arguments_of_the_users_own(tmp_p
     assert made.environment == {"VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
 
 
+def test_a_server_of_a_model_that_sees_has_the_paths_for_images(tmp_path: Path) -> None:
+    config = run_config(tmp_path, model_id="mmrl/tiny-vlm", training_args={
+        "use_vllm_sampler": True, "vllm_config": {"server": "http://localhost:8123"}, "lora": {"r": 4}})  # fmt: skip
+    words = Grpo().server(config, THERE).words
+    assert words[-1] == "--enable-scale-out"
+    assert "--enable-scale-out" not in Grpo().server(loaded(tmp_path), THERE).words
+
+
 @pytest.mark.parametrize(("server", "port"), [
     ("http://gpu1", "80"), ("https://gpu1/x", "443"), ("http://[::1]:7/v1", "7"),
 ])  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,6 +19,7 @@ import mmrl
 from mmrl.config_load import LoadedConfig, load_config
 from mmrl.env import Env
 from mmrl.errors import BadInput
+from mmrl.image import Image
 from mmrl.policy import Completion, Request
 from mmrl.report import Quiet
 from mmrl.sample import Message, Text
@@ -27,6 +29,8 @@ from mmrl_agents.check_server import check_servers
 from mmrl_agents.engine_api import EngineApi
 from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.handover import Handover
+from mmrl_agents.image_tokens import ImageTokens
+from mmrl_agents.logprobs import Scorer
 from mmrl_agents.models import find_model, load_generation, load_model, load_processing
 from mmrl_agents.policies.vllm_server import ServerSampler
 from mmrl_agents.processes import ALONE
@@ -36,11 +40,19 @@ from mmrl_agents.server_facts import facts_of
 from mmrl_agents.tasks import plan, step_specs
 from mmrl_agents.train import Grpo
 from mmrl_agents.turns import Turns, end_ids
+from mmrl_agents.vision import Vision
 
 pytestmark = pytest.mark.vllm
 TEMPERATURE, CLOSE, APART = 0.7, 1e-4, 0.02
-TEXTS = ("What is 13 + 8?", f"{LONG}Where do you go?")
+TALKS = ((Text("What is 13 + 8?"),), (Text(f"{LONG}Where do you go?"),))
 """What is asked: short, and behind a long text that the server keeps."""
+PICTURES = [Image(np.random.default_rng(n).integers(0, 256, (40, 60, 3), dtype=np.uint8)) for n in (0, 1, 0)]
+SIGHTS = [(Text("Look: "), *PICTURES[:n], Text(" What now?")) for n in range(4)]
+"""The same of a model that sees: no picture, one, two, and two that are equal."""
+
+
+def vllm_config(port: int, **engine: Any) -> dict[str, Any]:
+    return {"server": f"http://localhost:{port}", "engine": {"max_num_seqs": 16, **engine}}
 
 
 def config_of(folder: Path, name: str, model: str, port: int, args: dict[str, Any] | None = None,
@@ -50,8 +62,7 @@ def config_of(folder: Path, name: str, model: str, port: int, args: dict[str, An
         "reward_plugins": [{"name": f"{folder / 'letters.py'}:Letters"}],
         "training_args": {
             "output_dir": str(folder / name), "use_vllm_sampler": True, "lora": {"r": 8}, "learning_rate": 1e-3,
-            "vllm_config": {"server": f"http://localhost:{port}", "engine": {"max_num_seqs": 16}},
-            "num_generations": 4, "per_device_train_batch_size": 8, **(args or {}),
+            "vllm_config": vllm_config(port), "num_generations": 4, "per_device_train_batch_size": 8, **(args or {}),
         },
         "rollout": {"temperature": TEMPERATURE, "max_context": 512, "max_new_tokens": 8},
         "eval": {"episodes": 0, "final_episodes": 0}, **sections,
@@ -68,11 +79,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def servers(folder: Path) -> Iterator[dict[str, Served]]:
-    """Two servers that start together: of a real model, which takes weights too, and of a tiny one."""
-    ports = {"smol": free_port(), "tiny": free_port()}
-    models = {"smol": smol(), "tiny": "mmrl/tiny"}
-    made = {n: Served(config_of(folder, n, models[n], ports[n]).path, ports[n], VLLM_SERVER_DEV_MODE="1")
-            for n in ports}  # fmt: skip
+    """Three servers that start together: of a real model, which takes weights too, of a tiny one, and one that sees."""
+    models = {"smol": smol(), "tiny": "mmrl/tiny", "sees": "mmrl/tiny-vlm"}
+    # vLLM's own code for models that see needs torchvision, which is not to be had here; that of transformers does not.
+    engines: dict[str, dict[str, Any]] = {"smol": {}, "tiny": {}, "sees": {"model_impl": "transformers"}}
+    made: dict[str, Served] = {}
+    for name, model in models.items():
+        port = free_port()
+        config = config_of(folder, name, model, port, {"vllm_config": vllm_config(port, **engines[name])})
+        made[name] = Served(config.path, port, VLLM_SERVER_DEV_MODE="1")
     try:
         for server in made.values():
             server.wait()
@@ -107,10 +122,10 @@ def sampler_of(config: LoadedConfig, model: Any, adapter: bool) -> ServerSampler
     return ServerSampler(args, facts.api, facts.name, turns, TEMPERATURE, ends, model, handover, ALONE)
 
 
-def ask(sampler: ServerSampler) -> list[Completion]:
+def ask(sampler: ServerSampler, talks: Sequence[tuple[Text | Image, ...]] = TALKS) -> list[Completion]:
     env = mmrl.make("text/arithmetic")
     assert isinstance(env, Env)
-    requests = [Request(f"e{i}", 0, (Message("user", (Text(t),)),), None, 0, (7, i), env) for i, t in enumerate(TEXTS)]
+    requests = [Request(f"e{i}", 0, (Message("user", t),), None, 0, (7, i), env) for i, t in enumerate(talks)]
     return asyncio.run(sampler.generate(requests))
 
 
@@ -118,6 +133,18 @@ def worst(model: Any, said: Sequence[Completion]) -> float:
     """The largest distance between the server's log-probabilities and the learner's."""
     rows = [Row("", c.prompt_ids, (), len(c.token_ids)) for c in said]
     return max(gaps(model, rows, [Sampled(c.token_ids, c.logprobs, True) for c in said], TEMPERATURE))
+
+
+def worst_seen(model: Any, said: Sequence[Completion]) -> float:
+    """The same, of a learner that sees."""
+    vision, out = Vision(model, ImageTokens(load_processing(find_model("mmrl/tiny-vlm")))), 0.0
+    for c in said:
+        ids = torch.tensor([[*c.prompt_ids, *c.token_ids]])
+        mask = torch.tensor([[i >= len(c.prompt_ids) - 1 for i in range(ids.shape[1] - 1)]])
+        with torch.no_grad():
+            mine = Scorer(model.eval(), TEMPERATURE, vision)(ids, mask, [list(c.images)])[0][mask]
+        out = max(out, float((mine - torch.tensor(c.logprobs)).abs().max()))
+    return out
 
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "all weights"])
@@ -141,6 +168,31 @@ def test_the_server_follows_the_learner_also_behind_what_it_has_kept(config: Loa
     finally:
         sampler.close()
     assert not (config.output_dir / "sampler").exists()
+
+
+@pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "all weights"])
+def test_a_server_sees_as_the_learner_does_at_every_version(folder: Path, servers: dict[str, Served],
+                                                            adapter: bool) -> None:
+    config, files = load_config(folder / "sees.yaml"), find_model("mmrl/tiny-vlm")
+    check_servers(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = add_adapter(load_model(files, device="cpu", trainable=True), LoraArgs(r=8), files)
+    sampler = sampler_of(config, model, adapter)
+    try:
+        sampler.updated(0)
+        first = ask(sampler, SIGHTS)
+        assert [len(c.images) for c in first] == [0, 1, 2, 3]
+        assert worst_seen(model, first) < CLOSE
+        assert [c.token_ids for c in ask(sampler, SIGHTS)] == [c.token_ids for c in first]
+        shake(model, "lora_B", 0.05, seed=int(adapter))
+        if not adapter:
+            shake(model, "vision_tower", 0.05)
+        assert worst_seen(model, first) > APART, "the old weights are told from the new ones"
+        sampler.updated(1)
+        assert worst_seen(model, ask(sampler, SIGHTS)) < CLOSE
+    finally:
+        sampler.close()
 
 
 def test_a_run_that_the_server_cannot_follow_is_refused(folder: Path, servers: dict[str, Served]) -> None:

@@ -75,6 +75,8 @@ class ServerSampler:
         self.version = 0
         self._api, self._base = api, model_name
         self._temperature, self._ends = temperature, tuple(ends)
+        tokens = turns.transcript.image_tokens
+        self._banned = () if tokens is None else tokens.banned
         self._model, self._handover, self._processes = model, handover, processes
         self._newest: Version | None = None
         self._before: Version | None = None
@@ -143,7 +145,8 @@ class ServerSampler:
     async def _all(self, rows: Sequence[Row]) -> list[Sampled]:
         assert self._newest is not None, "a sampler is told of weights before it is asked"
         name = self._newest.name
-        asking = Asking(self._base, name if self._handover.adapter else None, self._temperature, self._ends, name)
+        asking = Asking(self._base, name if self._handover.adapter else None, self._temperature, self._ends, name,
+                        self._banned)  # fmt: skip
         out: dict[int, Sampled] = {}
         while left := [i for i in range(len(rows)) if i not in out]:
             said = await self._each(asking, [rows[i] for i in left])
@@ -216,7 +219,8 @@ def make(run: Run) -> ServerSampler:
         shutil.rmtree(own, ignore_errors=True)  # what was left by a start of this run that was killed
     label = processes.of_first(f"mmrl-{uuid.uuid4().hex[:8]}")
     ends = end_ids(run.model.generation_config, run.processing)
-    turns = Turns(run.processing, ends, rollout.max_new_tokens, rollout.max_context, text_context(files))
+    tokens = run.vision.tokens if run.vision is not None else None
+    turns = Turns(run.processing, ends, rollout.max_new_tokens, rollout.max_context, text_context(files), tokens)
     facts = facts_of(args, loaded.where("training_args", "vllm_config", "server"))[0]
     what = "the adapter" if adapter else "all weights"
     run.reporter.say(f"sampling with {facts.api.name} at {', '.join(args.server)}, which are given {what}")
