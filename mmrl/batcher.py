@@ -80,6 +80,10 @@ class Batcher:
             completions = await self._policy.generate([request for request, _ in batch])
             if len(completions) != len(batch):
                 raise RuntimeError(f"the policy gave {len(completions)} completions for {len(batch)} requests")
+        except asyncio.CancelledError:  # who waits would wait for ever
+            for _, future in batch:
+                future.cancel()
+            raise
         except Exception as error:
             for _, future in batch:
                 if not future.done():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmrl.image import Image
-from mmrl.policy import Completion, Policy, Request
+from mmrl.policy import Completion, Policy, Request, overlaps
 from mmrl.sample import Content, Message, Part, Video
 
 GREY = 128
@@ -27,6 +27,7 @@ class Blind:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.overlapping = overlaps(policy)
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer each request without its images."""

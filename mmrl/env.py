@@ -54,6 +54,10 @@ class Env(gymnasium.Env[Content, str]):
         """
         raise NoExpert(f"{type(self).__name__} has no expert; define expert_action(self) -> str")
 
+    def expert_reasoning(self) -> str:
+        """What the expert says before its action, whichever that is: the start of :meth:`expert_action`."""
+        return ""
+
 
 @dataclass(frozen=True)
 class EnvFamily:

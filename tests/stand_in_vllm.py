@@ -33,7 +33,7 @@ class StandIn:
         vocabulary: ids that it samples from, all equally likely.
         lora: whether it loads adapters, and up to which rank.
         dev: whether it takes all weights.
-        picture: the ids that it makes of every image; empty: its paths for images are closed.
+        picture: the ids that it makes of every image, of one ``placeholder``; empty: its path for images is closed.
         key: what it asks for.
         processed: whether log-probabilities have the temperature in.
         hook: asked first; its reply, if it has one, is sent.
@@ -49,6 +49,7 @@ class StandIn:
     lora: int = 16
     dev: bool = False
     picture: tuple[int, ...] = ()
+    placeholder: int = -1
     key: str | None = None
     processed: bool = True
     hook: Hook = lambda asked: None
@@ -88,7 +89,7 @@ class StandIn:
             "/health": self._health, "/metrics": self._metrics, "/v1/models": self._models,
             "/v1/load_lora_adapter": self._load, "/v1/unload_lora_adapter": self._unload,
             "/collective_rpc": self._rpc, "/v1/completions": self._complete,
-            "/v1/chat/completions/render": self._render, "/inference/v1/generate": self._generate,
+            "/inference/v1/generate": self._generate,
         }  # fmt: skip
         return known[asked.path](asked.body) if asked.path in known else Reply({"detail": "Not Found"}, 404)
 
@@ -139,35 +140,20 @@ class StandIn:
             "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length",
         }]})  # fmt: skip
 
-    def _render(self, body: Any) -> Reply:
-        if not self.picture:
-            return closed()
-        if body["model"] != self.model:
-            return error(f"The model `{body['model']}` does not exist.", 404)
-        urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
-        hashes = [Image(url).sha256 for url in urls]
-        size = len(self.picture)
-        return Reply({
-            "token_ids": [3, *self.picture * len(urls), 4], "sampling_params": {},
-            "features": {
-                "mm_hashes": {"image": [h[:16] for h in hashes]}, "kwargs_data": {"image": hashes}, "mm_metadata": None,
-                "mm_placeholders": {"image": [{"offset": 1 + size * i, "length": size} for i in range(len(urls))]},
-            },
-        })  # fmt: skip
-
     def _generate(self, body: Any) -> Reply:
         if not self.picture:
-            return closed()
-        ids, features = body["token_ids"], body["features"]
-        places = [range(p["offset"], p["offset"] + p["length"]) for p in features["mm_placeholders"]["image"]]
-        data = features["kwargs_data"]["image"]
-        if [[ids[i] for i in place] for place in places] != [list(self.picture)] * len(data):
-            return error("features do not stand where the request says", 500)  # vLLM's engine dies of it
-        said = self._sampled(body, body["sampling_params"], [*ids, *data])
+            return error("Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out.", 403)
+        parts = body["content_parts"]
+        if body["token_ids"].count(self.placeholder) != len(parts):
+            return error(f"{len(parts)} images, and not as many placeholders", 400)
+        expanded = [self.picture if i == self.placeholder else (i,) for i in body["token_ids"]]
+        ids = [i for piece in expanded for i in piece]
+        said = self._sampled(body, body["sampling_params"], [*ids, *(Image(p["url"]).sha256 for p in parts)])
         if isinstance(said, Reply):
             return said
         content = [{"token_id": i, "logprob": said[1], "rank": 1, "top_logprobs": []} for i in said[0]]
-        return Reply({"choices": [{"index": 0, "token_ids": said[0], "logprobs": {"content": content}}]})
+        choice = {"index": 0, "token_ids": said[0], "logprobs": {"content": content}}
+        return Reply({"choices": [choice], "prompt_token_ids": ids if body["return_token_ids"] else None})
 
     def _sampled(self, body: Any, how: Any, prompt: list[Any]) -> tuple[list[int], float] | Reply:
         """What is said to a prompt, with the log-probability of each id; or why nothing is."""
@@ -181,11 +167,6 @@ class StandIn:
         known = [i for i in range(self.vocabulary) if str(i) not in how.get("logit_bias", {})]
         ids = sampled(prompt, how["seed"] + stale, how["max_tokens"], known, set(how["stop_token_ids"]))
         return ids, -math.log(len(known)) / (how["temperature"] if self.processed else 1.0)
-
-
-def closed() -> Reply:
-    """What a server says that was started without the paths for images."""
-    return error("Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out to enable them.", 403)
 
 
 def error(message: str, status: int) -> Reply:

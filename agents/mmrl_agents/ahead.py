@@ -98,13 +98,13 @@ class Ahead:
             event()
 
     def close(self) -> None:
-        """Stop as soon as the sampler has given the answers that it is at; see :class:`mmrl_agents.batches.Batches`."""
+        """Stop as soon as the sampler lets go of what it is at; see :class:`mmrl_agents.batches.Batches`."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._loop.stop()
-        self._sampler.stop()
         try:
+            self._sampler.stop()
             if self._thread is not None:
                 self._thread.join()
         finally:

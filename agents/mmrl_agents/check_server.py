@@ -71,7 +71,7 @@ def check_servers(loaded: LoadedConfig) -> None:
     if sees(files):
         tokens = ImageTokens(load_processing(files))
         row = Row("probe", tokens.probe(), (0,), 1, (PROBE,))
-        asked(functools.partial(check_sight, api, name, row, tokens.banned), args, where)
+        asked(functools.partial(check_sight, api, name, row, tokens), args, where)
     if gives_adapter(args, adapter):
         with blank_adapter(loaded, args, files) as folder:
             asked(functools.partial(check_adapter, api, folder, adapter), args, where)
@@ -137,11 +137,10 @@ async def check_logprobs(api: EngineApi, name: str, temperature: float, client: 
                        f"{temperature:g}; start it with {api.processed_on}")  # fmt: skip
 
 
-async def check_sight(api: EngineApi, name: str, row: Row, banned: tuple[int, ...], client: JsonClient) -> None:
+async def check_sight(api: EngineApi, name: str, row: Row, tokens: ImageTokens, client: JsonClient) -> None:
     """Refuse a server that takes no images, or reads a picture otherwise than the learner."""
-    # A name that no earlier run had: a server may think that it still has what it computed of this picture, though
-    # it has dropped that with weights since.
-    asking = Asking(name, None, HEATS[0], (), f"{PROBE_NAME}-{uuid.uuid4().hex[:8]}", banned)
+    # A name that no earlier run had: what a server computed of this picture with other weights is not used.
+    asking = Asking(name, None, HEATS[0], (), f"{PROBE_NAME}-{uuid.uuid4().hex[:8]}", tokens)
     try:
         await api.sample(client, asking, row, 0)
     except ServerError as error:

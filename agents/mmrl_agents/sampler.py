@@ -40,7 +40,10 @@ class Sampler(Policy, Protocol):
         ...
 
     def stop(self) -> None:
-        """Say, from any thread, that no answer is waited for any more; what need not be ended ends."""
+        """Say, from any thread, that the run is over: whoever waits for a server is let go by a CancelledError.
+
+        The loop that asks the policy must have been stopped before.
+        """
         ...
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ class _Answer(BaseModel):
     meta_info: _Meta
 
 
-async def _body(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict[str, Any]:
+def _body(asking: Asking, row: Row, seed: int) -> dict[str, Any]:
     sampling = {
         "max_new_tokens": row.limit, "temperature": asking.temperature, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "sampling_seed": seed,
@@ -34,15 +34,9 @@ async def _body(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict
     return {"input_ids": list(row.prompt), "sampling_params": sampling, "return_logprob": True, **lora}
 
 
-async def _blind(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict[str, Any]:
-    # Whether its /generate reads images as the learner does must be known before it is learned from.
-    raise client.error("is an SGLang server, and images were never tried with one; they go to vLLM's servers, or to "
-                       "vLLM in process", 200)  # fmt: skip
-
-
 def _read(answer: Any) -> Said:
     sampled = _Answer.model_validate(answer).meta_info.output_token_logprobs
-    return [i for _, i, _ in sampled], [logprob for logprob, _, _ in sampled]
+    return Said([i for _, i, _ in sampled], [logprob for logprob, _, _ in sampled])
 
 
 async def _adapter(client: JsonClient, name: str, folder: Path) -> None:
@@ -77,7 +71,7 @@ async def _told(client: JsonClient, path: str, body: dict[str, Any]) -> None:
 SGLANG = EngineApi(
     name="sglang",
     text=Way("/generate", _body, _read),
-    images=Way("/generate", _blind, _read),
+    images=None,
     give_adapter=_adapter,
     drop_adapter=_drop,
     give_weights=_weights,
@@ -86,5 +80,4 @@ SGLANG = EngineApi(
     adapters_on="--enable-lora --max-lora-rank RANK --lora-target-modules all",
     weights_on="no further option",
     processed_on="no SGLANG_RETURN_ORIGINAL_LOGPROB",
-    images_on="no option that there is",
 )

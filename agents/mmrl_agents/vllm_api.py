@@ -36,7 +36,7 @@ class _Answer(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
 
 
-async def _body(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict[str, Any]:
+def _body(asking: Asking, row: Row, seed: int) -> dict[str, Any]:
     return {
         "model": asking.adapter or asking.model, "prompt": list(row.prompt), **parameters(asking, row, seed),
         "return_token_ids": True, "cache_salt": asking.salt,
@@ -45,7 +45,7 @@ async def _body(client: JsonClient, asking: Asking, row: Row, seed: int) -> dict
 
 def _read(answer: Any) -> Said:
     choice = _Answer.model_validate(answer).choices[0]
-    return choice.token_ids, choice.logprobs.token_logprobs
+    return Said(choice.token_ids, choice.logprobs.token_logprobs)
 
 
 async def _adapter(client: JsonClient, name: str, folder: Path) -> None:

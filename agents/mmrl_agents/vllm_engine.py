@@ -7,6 +7,7 @@ here; an answer's noise comes from its row's seed alone.
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from importlib import import_module
@@ -23,7 +24,7 @@ from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.image_tokens import PROBE, ImageTokens
 from mmrl_agents.vllm_args import refused
 from mmrl_agents.vllm_library import process_untouched, shares_process
-from mmrl_agents.vllm_stepping import Stepping
+from mmrl_agents.vllm_stepping import Asked, Stepping
 
 
 class Engine:
@@ -58,6 +59,7 @@ class Engine:
         self._tokens = tokens
         self._sleeps = bool(made.get("enable_sleep_mode"))
         self._asleep = False
+        self._resting = threading.Lock()
         self._adapter: Any = None
         self._adapters = 0
         self._stepping = Stepping(self._llm)
@@ -72,12 +74,23 @@ class Engine:
         Raises:
             RuntimeError: if the engine read a prompt otherwise than it was given.
         """
-        return self.read(rows, [answer.result() for answer in self.start(rows)])
+        answers = [Future[Any]() for _ in rows]
+        try:
+            self.start(rows, answers)
+            return self.read(rows, [answer.result() for answer in answers])
+        except BaseException:
+            for answer in answers:
+                answer.cancel()
+            raise
 
-    def start(self, rows: Sequence[Row]) -> list[Future[Any]]:
-        """Ask for answers, together with whatever else is asked; :meth:`read` reads them."""
+    def start(self, rows: Sequence[Row], answers: Sequence[Future[Any]]) -> None:
+        """Ask for answers, together with whatever else is asked; :meth:`read` reads them, once they are there.
+
+        A future that is cancelled, before or meanwhile, is not answered.
+        """
         self.wake()
-        return self._stepping.start([(self._prompt(r), self._sampling(r)) for r in rows], self._adapter)
+        pairs = zip(rows, answers, strict=True)
+        self._stepping.start([Asked(self._prompt(r), self._sampling(r), self._adapter, a) for r, a in pairs])
 
     def read(self, rows: Sequence[Row], answers: Sequence[Any]) -> list[Sampled]:
         """What was answered to each row.
@@ -145,16 +158,18 @@ class Engine:
 
     def rest(self) -> None:
         """Give a GPU's memory back until something is asked; weights wait in the host's memory."""
-        if self._sleeps and not self._asleep:
-            self._llm.sleep(level=1)
-            self._asleep = True
+        with self._resting:
+            if self._sleeps and not self._asleep:
+                self._llm.sleep(level=1)
+                self._asleep = True
 
     def wake(self) -> None:
         """End :meth:`rest`."""
-        if self._asleep:
-            torch.cuda.empty_cache()  # what the learner has let go is still torch's
-            self._llm.wake_up()
-            self._asleep = False
+        with self._resting:
+            if self._asleep:
+                torch.cuda.empty_cache()  # what the learner has let go is still torch's
+                self._llm.wake_up()
+                self._asleep = False
 
     def close(self) -> None:
         """Free all that it holds; it is not asked again."""

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 from mmrl.errors import BadInput, one_line
 
 MISSING = ("vLLM is not installed here; for an NVIDIA GPU: pip install 'mmrl[vllm]'; for a CPU: make vllm, which fills "
            "an environment of its own, .venv-vllm, with mmrl in it (.venv-vllm/bin/mmrl train ...)")  # fmt: skip
+OLDEST = "0.32"
 OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 """The variable that gives the engine a process of its own (1) or runs its loop and its first worker in this one (0)."""
 ENVIRONMENT = {
@@ -41,7 +43,7 @@ def vllm_library(where: str = "") -> Any:
         where: the place of the key that asked for it, for the message.
 
     Raises:
-        BadInput: if it is not installed, or does not import.
+        BadInput: if it is not installed, does not import, or is too old.
     """
     prefix = f"{where}: " if where else ""
     for name, value in ENVIRONMENT.items():
@@ -50,9 +52,12 @@ def vllm_library(where: str = "") -> Any:
     if spec is None or spec.origin is None:  # a folder of that name on the way is no package
         raise BadInput(f"{prefix}{MISSING}")
     try:
-        return import_module("vllm")
+        library = import_module("vllm")
     except (ImportError, OSError, RuntimeError) as error:
         raise BadInput(f"{prefix}vLLM does not import: {one_line(error)}") from error
+    if Version(library.__version__) < Version(OLDEST):
+        raise BadInput(f"{prefix}vLLM {library.__version__} is too old for mmrl, which needs {OLDEST} or newer")
+    return library
 
 
 def shares_process() -> bool:

@@ -14,7 +14,7 @@ from mmrl_agents.generate import Row
 
 def parameters(asking: Asking, row: Row, seed: int) -> dict[str, Any]:
     """All that shapes the distribution: what is not said is taken from the model's ``generation_config.json``."""
-    banned = {str(i): BANNED for i in asking.banned}
+    banned = {} if asking.tokens is None else {str(i): BANNED for i in asking.tokens.banned}
     return {
         "max_tokens": row.limit, "temperature": asking.temperature, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "seed": seed, "logprobs": 0,

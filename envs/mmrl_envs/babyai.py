@@ -230,8 +230,11 @@ class BabyAI(Env):
             raise RuntimeError("call reset() before expert_action()")
         if self._expert is None:
             self._expert = BotExpert(self.simulator)
-        named = ACTIONS[self._expert.suggest()]
-        return f"{aim(self.simulator)}: {named}" if self._reasoning else named
+        return self.expert_reasoning() + ACTIONS[self._expert.suggest()]
+
+    def expert_reasoning(self) -> str:
+        """Under ``reasoning``, what the mission is after at the moment, and a colon."""
+        return f"{aim(self.simulator)}: " if self._reasoning else ""
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride] - narrower than Env's
         """The whole grid as an RGB frame, the agent's view highlighted; shape (height, width, 3)."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
-from minigrid.envs.babyai.core.verifier import AfterInstr, Instr, ObjDesc, OpenInstr, PutNextInstr, SeqInstr
+from minigrid.envs.babyai.core.verifier import AfterInstr, ObjDesc, OpenInstr, PutNextInstr, SeqInstr
 from minigrid.minigrid_env import MiniGridEnv
 
-from mmrl_envs.bot import remaining
+from mmrl.env import NoExpert
 
 
 def aim(level: MiniGridEnv) -> str:
@@ -21,10 +21,10 @@ def aim(level: MiniGridEnv) -> str:
     carried.
 
     Raises:
-        TypeError: if it is no level of BabyAI: there is no mission to read.
+        NoExpert: if it is no level of BabyAI: there is no mission to read.
     """
     if not isinstance(level, RoomGridLevel):
-        raise TypeError(f"{type(level).__name__} has no BabyAI mission")
+        raise NoExpert(f"{type(level).__name__} has no BabyAI mission")
     untyped: Any = level  # minigrid declares neither of these
     instruction, carried = _first(untyped.instrs), untyped.carrying
     if isinstance(instruction, PutNextInstr):
@@ -37,12 +37,14 @@ def aim(level: MiniGridEnv) -> str:
     return _words(instruction.desc)
 
 
-def _first(instruction: Instr) -> Any:
+def _first(instruction: Any) -> Any:
     """The simple instruction that is to be followed first, of what is left of a mission."""
-    left: Any = remaining(instruction)
-    while isinstance(left, SeqInstr):
-        left = remaining(left.instr_b if isinstance(left, AfterInstr) else left.instr_a)
-    return left
+    while isinstance(instruction, SeqInstr):
+        parts: Any = instruction  # minigrid sets a_done and b_done without declaring them
+        both = [(parts.a_done, parts.instr_a), (parts.b_done, parts.instr_b)]
+        order = both[::-1] if isinstance(instruction, AfterInstr) else both
+        instruction = next((part for done, part in order if done != "success"), order[-1][1])
+    return instruction
 
 
 def _words(desc: ObjDesc) -> str:

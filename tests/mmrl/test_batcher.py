@@ -133,6 +133,27 @@ def test_a_policys_exception_reaches_every_waiting_episode(deterministic: bool, 
         assert str(error) == "no weights"
 
 
+class Cancelled:
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(("deterministic", "overlapping"), [(True, False), (False, False), (False, True)])
+def test_who_waits_for_a_policy_that_is_cancelled_is_let_go(deterministic: bool, overlapping: bool) -> None:
+    async def waits() -> str:
+        batcher = Batcher(Cancelled(), 1, deterministic, 99, overlapping)
+        serving = asyncio.create_task(batcher.serve())
+        try:
+            await asyncio.wait_for(batcher.submit(request("a")), 20)
+        except asyncio.CancelledError:
+            return "let go"
+        finally:
+            serving.cancel()
+        return "answered"
+
+    assert asyncio.run(waits()) == "let go"
+
+
 def test_a_wrong_number_of_completions_is_an_error() -> None:
     (error,) = asyncio.run(serve(Short(), 1, True, 99, ask("a")))
     assert str(error) == "the policy gave 0 completions for 1 requests"

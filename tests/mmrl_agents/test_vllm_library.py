@@ -32,3 +32,11 @@ def test_a_package_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch
     no_vllm(monkeypatch, tmp_path)
     with pytest.raises(BadInput, match=r"^vLLM does not import: ModuleNotFoundError: .*a_thing_that_is_not_there"):
         vllm_library()
+
+
+def test_an_old_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text("__version__ = '0.31.2'")
+    no_vllm(monkeypatch, tmp_path)
+    with pytest.raises(BadInput, match=r"^run.yaml:3: vLLM 0\.31\.2 is too old for mmrl, which needs 0\.32 or newer"):
+        vllm_library("run.yaml:3")

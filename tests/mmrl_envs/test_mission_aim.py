@@ -2,6 +2,7 @@ import pytest
 from minigrid.envs.babyai.core.verifier import AfterInstr, AndInstr, BeforeInstr, GoToInstr, ObjDesc, PickupInstr
 
 import mmrl
+from mmrl.env import NoExpert
 from mmrl_envs.babyai import BabyAI
 from mmrl_envs.mission_aim import aim
 
@@ -81,6 +82,18 @@ def test_what_is_not_done_yet_of_both_parts_is_gone_for() -> None:
         assert aim(level) == expected
 
 
+@pytest.mark.parametrize("env_id", ["GoToSeq", "SynthSeq", "BossLevel"])
+def test_missions_of_several_sentences_have_an_aim_all_along(env_id: str) -> None:
+    env = mmrl.make(f"babyai/{env_id}", reasoning=True)
+    for seed in range(4):
+        env.reset(seed=seed)
+        for _ in range(40):
+            said = env.expert_action()
+            assert said.partition(": ")[0].split()[-1] in {"ball", "box", "key", "door", "object"}
+            if env.step(said)[2]:
+                break
+
+
 def test_a_level_without_a_mission_is_named() -> None:
-    with pytest.raises(TypeError, match="EmptyEnv has no BabyAI mission"):
+    with pytest.raises(NoExpert, match="EmptyEnv has no BabyAI mission"):
         aim(mmrl.make("minigrid/Empty-5x5").simulator)  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from mmrl.config_load import LoadedConfig, load_config
 from mmrl.env import Env
 from mmrl.errors import BadInput
 from mmrl.image import Image
+from mmrl.json_client import ServerError
 from mmrl.policy import Completion, Request
 from mmrl.report import Quiet
 from mmrl.sample import Message, Text
@@ -212,15 +213,19 @@ def test_a_server_killed_in_the_midst_of_an_answer_costs_no_step_and_no_episode(
     rollout = {"max_batch": 2, "max_new_tokens": 64}  # most of a step's answers are still to come when its first are
     config = config_of(folder, "killed", "mmrl/tiny", server.port, {"max_steps": steps, "lora": {"r": 4}},
                        rollout={"temperature": TEMPERATURE, "max_context": 512, **rollout})  # fmt: skip
-    under_way, at_death = [0], [0]
+    under_way, at_death, broken = set[object](), set[object](), set[object]()
     sample = EngineApi.sample
 
     async def counted(*args: Any) -> Sampled:
-        under_way[0] += 1
+        one = object()
+        under_way.add(one)
         try:
             return await sample(*args)
+        except ServerError:
+            broken.add(one)
+            raise
         finally:
-            under_way[0] -= 1
+            under_way.discard(one)
 
     monkeypatch.setattr(EngineApi, "sample", counted)
 
@@ -232,13 +237,13 @@ def test_a_server_killed_in_the_midst_of_an_answer_costs_no_step_and_no_episode(
         def episode(self, *args: Any) -> None:
             self.seen += 1
             if self.seen == 9 * episodes + 2:
-                threading.Thread(target=self.kill).start()
+                threading.Thread(target=self.kill, daemon=True).start()
 
         def kill(self) -> None:
-            while under_way[0] == 0:
+            while not under_way:
                 time.sleep(0.001)
+            at_death.update(under_way)
             server.kill()
-            at_death[0] = under_way[0]
             server.start()
 
     reporter, learner = Killer(), Grpo()
@@ -248,7 +253,7 @@ def test_a_server_killed_in_the_midst_of_an_answer_costs_no_step_and_no_episode(
     for step in range(1, steps + 1):
         specs, cursor = step_specs(config.config, sizes, step, cursor)
         planned += [spec.id for spec in specs]
-    assert at_death[0] > 0
+    assert at_death & broken, "it died in the midst of an answer"
     found = sorted(read_trajectories(root / "rollouts"), key=lambda t: t.id)
     assert [t.id for t in found] == sorted(planned)
     assert len(planned) == steps * episodes == reporter.seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -53,9 +54,11 @@ def test_what_is_asked_meanwhile_joins_what_is_under_way(engine: Engine) -> None
     long, short = rows(["Tell me a long story of a fox."], limit=120)[0], rows(["Say yes."], limit=2)[0]
     alone = [engine.sample([row])[0].ids for row in (long, short)]
     ended: list[str] = []
-    first, second = (engine.start([row])[0] for row in (long, short))
+    first, second = Future[Any](), Future[Any]()
     first.add_done_callback(lambda _: ended.append("long"))
     second.add_done_callback(lambda _: ended.append("short"))
+    engine.start([long], [first])
+    engine.start([short], [second])
     together = engine.read([long, short], [first.result(), second.result()])
     assert [s.ids for s in together] == alone
     assert len(alone[0]) > 60
@@ -64,7 +67,8 @@ def test_what_is_asked_meanwhile_joins_what_is_under_way(engine: Engine) -> None
 
 def test_an_answer_that_nobody_waits_for_is_dropped(engine: Engine, model: Any) -> None:
     long, short = rows(["Tell me a long story of a fox."], limit=500)[0], rows(["Say yes."], limit=2)[0]
-    answer = engine.start([long])[0]
+    answer = Future[Any]()
+    engine.start([long], [answer])
     assert answer.cancel()
     assert len(engine.sample([short])[0].ids) == 2
     by_weights(engine, model)  # which is refused while anything is under way
@@ -72,7 +76,8 @@ def test_an_answer_that_nobody_waits_for_is_dropped(engine: Engine, model: Any) 
 
 def test_what_the_engine_refuses_fails_alone(engine: Engine) -> None:
     short = rows(["Say yes."], limit=2)[0]
-    refused, answered = engine.start([dataclasses.replace(short, prompt=short.prompt * 100), short])
+    refused, answered = Future[Any](), Future[Any]()
+    engine.start([dataclasses.replace(short, prompt=short.prompt * 100), short], [refused, answered])
     with pytest.raises(Exception, match="maximum context length is 1024 tokens"):
         refused.result()
     assert len(engine.read([short], [answered.result()])[0].ids) == 2

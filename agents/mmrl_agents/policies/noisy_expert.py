@@ -13,7 +13,7 @@ from mmrl_agents.policies.random import named_actions
 
 
 class NoisyExpert:
-    """The environment's expert, with a share of random actions.
+    """The environment's expert, with a share of random actions, before which it says what the expert would.
 
     Args:
         noise: share of random actions, in [0, 1); 0 where the environment names no actions.
@@ -35,11 +35,4 @@ class NoisyExpert:
         actions = named_actions(request)
         own = not actions or rng.random() >= self.noise
         self.own.setdefault(request.episode, []).append(own)
-        said = expert_answer(request)
-        return said if own else Completion(before_action(said.text, actions) + str(rng.choice(actions)))
-
-
-def before_action(text: str, actions: Sequence[str]) -> str:
-    """What an answer says before the action that it ends with: nothing, or what it reasons."""
-    action = max((a for a in actions if text.endswith(a)), key=len, default=text)
-    return text.removesuffix(action)
+        return expert_answer(request) if own else Completion(request.env.expert_reasoning() + str(rng.choice(actions)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from mmrl import launched
@@ -45,8 +46,14 @@ class VllmPolicy:
         return await self.turns.speak(requests, self.version, self._sample)
 
     async def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
-        started = await asyncio.to_thread(self.engine.start, rows)
-        return self.engine.read(rows, await asyncio.gather(*map(asyncio.wrap_future, started)))
+        answers = [Future[Any]() for _ in rows]
+        try:
+            await asyncio.to_thread(self.engine.start, rows, answers)
+            return self.engine.read(rows, await asyncio.gather(*map(asyncio.wrap_future, answers)))
+        except BaseException:
+            for answer in answers:
+                answer.cancel()
+            raise
 
     def rest(self) -> None:
         """Give a GPU's memory back until it is asked again."""

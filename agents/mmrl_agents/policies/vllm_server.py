@@ -75,8 +75,6 @@ class ServerSampler:
         self.version = 0
         self._api, self._base = api, model_name
         self._temperature, self._ends = temperature, tuple(ends)
-        tokens = turns.transcript.image_tokens
-        self._banned = () if tokens is None else tokens.banned
         self._model, self._handover, self._processes = model, handover, processes
         self._newest: Version | None = None
         self._before: Version | None = None
@@ -146,7 +144,7 @@ class ServerSampler:
         assert self._newest is not None, "a sampler is told of weights before it is asked"
         name = self._newest.name
         asking = Asking(self._base, name if self._handover.adapter else None, self._temperature, self._ends, name,
-                        self._banned)  # fmt: skip
+                        self.turns.transcript.image_tokens)  # fmt: skip
         out: dict[int, Sampled] = {}
         while left := [i for i in range(len(rows)) if i not in out]:
             said = await self._each(asking, [rows[i] for i in left])
