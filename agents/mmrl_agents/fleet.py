@@ -41,6 +41,10 @@ Prepare = Callable[[Replica], Awaitable[None]]
 """Makes a server ready; a ServerError says that it is not there, RunStopped that it never will be."""
 
 
+def _nobody(line: str) -> None:
+    """Hear of nothing."""
+
+
 @dataclass(eq=False)
 class Fleet:
     """Servers that do the same work.  All of its methods run in one event loop, inside :meth:`opened`.
@@ -51,6 +55,7 @@ class Fleet:
         concurrency: requests under way at once, over all servers.
         wait_s: how long requests wait for a server when there is none.
         lost: what to add where it ends the run.
+        say: told in a line of a server that is used no more, and of one that is used again; on the loop's thread.
     """
 
     replicas: Sequence[Replica]
@@ -58,6 +63,7 @@ class Fleet:
     concurrency: int
     wait_s: float
     lost: str = ""
+    say: Callable[[str], None] = _nobody
     _homes: dict[Hashable, Replica] = field(default_factory=dict["Hashable", Replica])
     _revivals: dict[Replica, asyncio.Task[None]] = field(default_factory=dict[Replica, "asyncio.Task[None]"])
     _fatal: BaseException | None = None
@@ -153,6 +159,7 @@ class Fleet:
         replica.why = why
         if replica.ready:
             replica.ready = False
+            self.say(f"{why}; without it until it is back, at most {self.wait_s:g} s if there is no other")
             self._revive(replica)
 
     def _revive(self, replica: Replica) -> None:
@@ -166,6 +173,8 @@ class Fleet:
         while not await self._try(replica, self.prepare):
             await asyncio.sleep(pause_s(n))
             n += 1
+        if replica.ready:
+            self.say(f"{replica.client.url} is used again")
 
     async def _try(self, replica: Replica, prepare: Prepare) -> bool:
         """Make a server ready; returns whether there is no more to do."""

@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 
 from mmrl.cli.defaults import Defaults, read_defaults
-from mmrl.cli.options import EnvKwargs, MaxNewTokens, MaxTurns, PolicyKwargs, Temperature, Window, parse_pairs, speaker
+from mmrl.cli.options import (
+    EnvKwargs,
+    MaxNewTokens,
+    MaxTurns,
+    PolicyKwargs,
+    Temperature,
+    Window,
+    parse_pairs,
+    say_usage,
+    speaker,
+)
 from mmrl.cli.watch import Human, Quit, Watched, run_watch
 from mmrl.env import Env
 from mmrl.episode import EpisodeLimits, EpisodeSpec
@@ -34,7 +44,7 @@ def play(
         str | None, typer.Option(help=f"Environment (mmrl list envs shows them); without a CONFIG {USUAL}.")
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="human, random, expert, a model id, or the folder of a checkpoint or run.")
+        str, typer.Option(help="human, random, expert, openai, a model id, or the folder of a checkpoint or run.")
     ] = "human",
     seed: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the rendered episode as an animated GIF.")] = None,
@@ -81,6 +91,7 @@ def play(
     if save is not None and frames:
         save_gif(save, frames)
         console.print(f"saved {save} ({len(frames)} frames)")
+    say_usage(acting)
     if trajectory is not None:
         _say_how_it_ended(trajectory)
 

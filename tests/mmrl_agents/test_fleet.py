@@ -105,7 +105,7 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
 
 def test_a_server_that_is_gone_is_made_ready_before_it_is_used_again() -> None:
     prepared, back = Counter[str](), asyncio.Event()
-    events: list[str] = []
+    events, said = list[str](), list[str]()
 
     async def prepare(replica: Replica) -> None:
         prepared[replica.client.url] += 1
@@ -114,6 +114,7 @@ def test_a_server_that_is_gone_is_made_ready_before_it_is_used_again() -> None:
         events.append(f"ready {replica.client.url}")
 
     fleet = fleet_of(*NOWHERE[:2], prepare=prepare)
+    fleet.say = said.append
 
     async def work(replica: Replica) -> str:
         if replica is fleet.replicas[0] and not back.is_set():
@@ -134,6 +135,9 @@ def test_a_server_that_is_gone_is_made_ready_before_it_is_used_again() -> None:
     one, two = NOWHERE[:2]
     assert events == [f"ready {one}", f"ready {two}", f"asked {two}", f"asked {two}", f"ready {one}", f"asked {one}"]
     assert prepared[one] > 2
+    gone, again = said
+    assert gone.startswith(str(GONE))
+    assert again == f"{one} is used again"
 
 
 def test_a_server_that_falls_silent_loses_its_work_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,11 +143,19 @@ def test_a_wrong_argument_ends_the_command_in_one_line(status: int, mend: str, m
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_server_that_is_not_there_is_waited_for_and_no_longer() -> None:
+def test_a_server_that_goes_is_waited_for_and_no_longer() -> None:
+    with serving(lambda _: completion("x")) as server:
+        policy = policy_of(server, wait_s=0.2)
+        ask(policy, requests())
+    with pytest.raises(RunStopped, match=r"no server for 0.2 s: .*ConnectError"):
+        ask(policy, requests())
+
+
+def test_a_server_that_never_was_there_is_not_waited_for() -> None:
     with serving(lambda _: completion("x")) as server:
         pass
-    with pytest.raises(RunStopped, match=r"no server for 0.2 s: .*ConnectError"):
-        ask(policy_of(server, wait_s=0.2), requests())
+    with pytest.raises(BadInput, match=r"policy openai: .*ConnectError.*; start the server, or mend url"):
+        ask(policy_of(server, wait_s=1e6), requests())
 
 
 def test_models_that_think_are_told_the_limit_by_its_other_name() -> None:

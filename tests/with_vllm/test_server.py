@@ -120,7 +120,7 @@ def sampler_of(config: LoadedConfig, model: Any, adapter: bool) -> ServerSampler
     facts = facts_of(args, "here")[0]
     handover = Handover(config.output_dir / "sampler", f"mmrl-test-{adapter}", adapter)
     turns = Turns(processing, ends, 8, 512, 2048)
-    return ServerSampler(args, facts.api, facts.name, turns, TEMPERATURE, ends, model, handover, ALONE)
+    return ServerSampler(args, facts.api, facts.name, turns, TEMPERATURE, ends, model, handover, ALONE, print)
 
 
 def ask(sampler: ServerSampler, talks: Sequence[tuple[Text | Image, ...]] = TALKS) -> list[Completion]:
@@ -210,7 +210,7 @@ def test_a_run_that_the_server_cannot_follow_is_refused(folder: Path, servers: d
 def test_a_server_killed_in_the_midst_of_an_answer_costs_no_step_and_no_episode(
         folder: Path, servers: dict[str, Served], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     server, steps, episodes = servers["tiny"], 20, 8
-    rollout = {"max_batch": 2, "max_new_tokens": 64}  # most of a step's answers are still to come when its first are
+    rollout = {"max_batch": 2, "max_new_tokens": 24}  # most of a step's answers are still to come when its first are
     config = config_of(folder, "killed", "mmrl/tiny", server.port, {"max_steps": steps, "lora": {"r": 4}},
                        rollout={"temperature": TEMPERATURE, "max_context": 512, **rollout})  # fmt: skip
     under_way, at_death, broken = set[object](), set[object](), set[object]()

@@ -73,6 +73,7 @@ class OpenAIPolicy:
         self._fields = {"model": model, **({} if temperature is None else {"temperature": temperature})}
         self._limit, self._limited, self._seeded = int(max_new_tokens), LIMITS[0], seeded
         self._requests, self._read, self._written = 0, 0, 0
+        self._heard = False
 
     @property
     def usage(self) -> Usage:
@@ -102,6 +103,9 @@ class OpenAIPolicy:
             except ServerError as error:
                 if error.status in CLOSED:
                     raise BadInput(f"policy openai: {error}: {CLOSED[error.status]}") from error
+                self._heard = self._heard or error.status is not None
+                if not self._heard:
+                    raise BadInput(f"policy openai: {error}; start the server, or mend url") from error
                 if error.status in REFUSED:
                     return Completion("", error=str(error))
                 raise
@@ -127,6 +131,7 @@ class OpenAIPolicy:
             said = json.dumps(answer)[:EXCERPT]
             raise self._client.error(f"answered with no chat completion: {said}", 200) from error
         self._requests += 1
+        self._heard = True
         used = chat.usage or TokenCounts()
         self._read += used.prompt_tokens or 0
         self._written += used.completion_tokens or 0

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -65,12 +65,14 @@ class ServerSampler:
         model: the learner's.
         handover: how its weights come to the servers.
         processes: of the run; the first writes weights and gives them to the servers.
+        say: told in a line when a server goes, and when it is back.
     """
 
     overlapping = True
 
     def __init__(self, args: ServerArgs, api: EngineApi, model_name: str, turns: Turns, temperature: float,
-                 ends: Sequence[int], model: Any, handover: Handover, processes: Processes) -> None:
+                 ends: Sequence[int], model: Any, handover: Handover, processes: Processes,
+                 say: Callable[[str], None]) -> None:
         self.turns = turns
         self.version = 0
         self._api, self._base = api, model_name
@@ -79,7 +81,7 @@ class ServerSampler:
         self._newest: Version | None = None
         self._before: Version | None = None
         self.replicas = [Replica(client) for client in args.clients()]
-        self._fleet = Fleet(self.replicas, self._prepare, args.concurrency, args.wait_s, INTACT)
+        self._fleet = Fleet(self.replicas, self._prepare, args.concurrency, args.wait_s, INTACT, say)
         self._loop, self._open = OwnLoop(), AsyncExitStack()
         self._loop.call(self._open.enter_async_context(self._fleet.opened()))
 
@@ -223,4 +225,4 @@ def make(run: Run) -> ServerSampler:
     what = "the adapter" if adapter else "all weights"
     run.reporter.say(f"sampling with {facts.api.name} at {', '.join(args.server)}, which are given {what}")
     return ServerSampler(args, facts.api, facts.name, turns, rollout.temperature, ends, run.model,
-                         Handover(args.weights_folder or own, label, adapter), processes)  # fmt: skip
+                         Handover(args.weights_folder or own, label, adapter), processes, run.reporter.say)  # fmt: skip
