@@ -24,7 +24,7 @@ from mmrl_agents.generate import Row, Sampled
 from mmrl_agents.image_tokens import PROBE, ImageTokens
 from mmrl_agents.vllm_args import refused
 from mmrl_agents.vllm_library import process_untouched, shares_process
-from mmrl_agents.vllm_stepping import Asked, Stepping
+from mmrl_agents.vllm_stepping import Asked, Stepping, open_answers
 
 
 class Engine:
@@ -74,14 +74,9 @@ class Engine:
         Raises:
             RuntimeError: if the engine read a prompt otherwise than it was given.
         """
-        answers = [Future[Any]() for _ in rows]
-        try:
+        with open_answers(len(rows)) as answers:
             self.start(rows, answers)
             return self.read(rows, [answer.result() for answer in answers])
-        except BaseException:
-            for answer in answers:
-                answer.cancel()
-            raise
 
     def start(self, rows: Sequence[Row], answers: Sequence[Future[Any]]) -> None:
         """Ask for answers, together with whatever else is asked; :meth:`read` reads them, once they are there.

@@ -6,9 +6,9 @@ that is cancelled is dropped by the engine at its next step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -112,6 +112,18 @@ class Stepping:
         if waiting:
             with suppress(Exception):  # it may be what has failed
                 self._llm.llm_engine.abort_request([inner for inner, _ in waiting], internal=True)
+
+
+@contextmanager
+def open_answers(n: int) -> Generator[list[Future[Any]]]:
+    """Futures of so many answers; whoever leaves by an exception waits for none of them."""
+    answers = [Future[Any]() for _ in range(n)]
+    try:
+        yield answers
+    except BaseException:
+        for answer in answers:
+            answer.cancel()
+        raise
 
 
 def outer_name(inner: str) -> str:

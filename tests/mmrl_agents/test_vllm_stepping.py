@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmrl_agents.vllm_stepping import Asked, Stepping, outer_name
+from mmrl_agents.vllm_stepping import Asked, Stepping, open_answers, outer_name
 
 
 @dataclass
@@ -156,6 +156,15 @@ def test_the_noise_of_others_is_as_it_was(stepping: Stepping) -> None:
     ask(stepping, ("b", 1))[0].result(30)  # which begins when the first drive has ended
     stepping.close()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_who_leaves_by_an_exception_waits_for_no_answer() -> None:
+    with pytest.raises(KeyError), open_answers(2) as answers:
+        raise KeyError
+    assert [a.cancelled() for a in answers] == [True, True]
+    with open_answers(1) as kept:
+        pass
+    assert not kept[0].cancelled()
 
 
 def test_the_outer_name_is_what_stands_before_the_dash() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from mmrl import launched
@@ -24,6 +23,7 @@ from mmrl_agents.turns import Turns, end_ids
 from mmrl_agents.vllm_args import Engines, Needs, arguments, check_engine, check_given, takes_adapter
 from mmrl_agents.vllm_engine import Engine
 from mmrl_agents.vllm_library import vllm_library
+from mmrl_agents.vllm_stepping import open_answers
 
 
 class VllmPolicy:
@@ -46,14 +46,9 @@ class VllmPolicy:
         return await self.turns.speak(requests, self.version, self._sample)
 
     async def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
-        answers = [Future[Any]() for _ in rows]
-        try:
+        with open_answers(len(rows)) as answers:
             await asyncio.to_thread(self.engine.start, rows, answers)
             return self.engine.read(rows, await asyncio.gather(*map(asyncio.wrap_future, answers)))
-        except BaseException:
-            for answer in answers:
-                answer.cancel()
-            raise
 
     def rest(self) -> None:
         """Give a GPU's memory back until it is asked again."""
