@@ -66,7 +66,7 @@ def test_a_key_in_an_address_is_refused_and_never_written(mmrl: Callable[..., An
 
 def test_watched(mmrl: Callable[..., Any], server: LocalServer) -> None:
     code, out, err = mmrl("play", *TASKS, *of(server))
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "used: 1 requests, 100 prompt tokens, 20 completion tokens\n")
     assert "[turn 1] '4'" in out
 
 
