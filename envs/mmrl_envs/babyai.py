@@ -30,7 +30,7 @@ from mmrl_envs.grid_frames import VIEWS, Frames, View, check_tile_size
 from mmrl_envs.grid_rules import INSTRUCTIONS, Instructions, system_head
 from mmrl_envs.grid_state import state_key
 from mmrl_envs.grid_text import describe
-from mmrl_envs.mission_aim import aim
+from mmrl_envs.mission_aim import aim, place
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 FORWARD = ACTIONS.index("go forward")
@@ -122,7 +122,7 @@ class BabyAI(Env):
         tile_size: width of a cell in pixels, 4 to 64.
         history: how many pictures an observation holds at most: the last ones, the oldest first.
         reasoning: an answer may say something before its action, which is what stands after the last colon; the expert
-            says what it is after (``blue key: go forward``).
+            says what it is after and where it sees that (``the blue key 2 steps forward: go forward``).
 
     Attributes:
         actions: the names of the actions, in minigrid's order.
@@ -233,8 +233,11 @@ class BabyAI(Env):
         return self.expert_reasoning() + ACTIONS[self._expert.suggest()]
 
     def expert_reasoning(self) -> str:
-        """Under ``reasoning``, what the mission is after at the moment, and a colon."""
-        return f"{aim(self.simulator)}: " if self._reasoning else ""
+        """Under ``reasoning``, what the mission is after at the moment, where that is in sight, and a colon."""
+        if not self._reasoning:
+            return ""
+        thing = aim(self.simulator)
+        return f"the {thing} {place(thing, self._description)}".rstrip() + ": "
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride] - narrower than Env's
         """The whole grid as an RGB frame, the agent's view highlighted; shape (height, width, 3)."""

@@ -32,6 +32,7 @@ Your mission: {mission}
 Actions: {actions}"""
 _ALONE = "Answer with one action only."
 _AFTER_COLON = "Answer with what you are after, a colon and one action."
+_AFTER_COLON_SHORT = "the aim: the action"
 
 
 def system_head(
@@ -47,7 +48,7 @@ def system_head(
         reasoning: whether an answer may say something before its action.
     """
     if instructions == "short":
-        return f"{_SHORT}\n{_AFTER_COLON}" if reasoning else _SHORT
+        return f"{_SHORT}\n{_AFTER_COLON_SHORT}" if reasoning else _SHORT
     sentences = [_WORLD]
     if view is not None:
         sentences.append(_SHOWN[view])

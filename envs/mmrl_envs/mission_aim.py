@@ -1,10 +1,12 @@
 """What a BabyAI mission is after at the moment, in words: first ``blue key``, and once that is carried ``red ball``.
 
-Comes in: a level in play.  Goes out: the object that the mission's next part is about, as the mission calls it.
+Comes in: a level in play, and its scene as the agent is told it.  Goes out: the object that the mission's next part is
+about, as the mission calls it, and where the agent sees it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
@@ -35,6 +37,19 @@ def aim(level: MiniGridEnv) -> str:
         if locked and not (carried is not None and carried.type == "key" and carried.color in locked):
             return f"{locked[0]} key"
     return _words(instruction.desc)
+
+
+def place(thing: str, scene: str) -> str:
+    """Where the nearest such thing lies: ``2 steps left and 1 step forward``; empty if the agent sees none.
+
+    Args:
+        thing: an object as :func:`aim` names it.
+        scene: the agent's view in words, a line a fact, as :func:`mmrl_envs.grid_text.describe` gives it.
+    """
+    colour, _, kind = thing.rpartition(" ")
+    wanted = re.compile(rf"an? (?:\w+ )?{colour or '[a-z]+'} {r'[a-z]+' if kind == 'object' else kind} (\d.*)")
+    places = [found[1] for line in scene.splitlines() if (found := wanted.fullmatch(line))]
+    return min(places, key=lambda words: sum(map(int, re.findall(r"\d+", words))), default="")
 
 
 def _first(instruction: Any) -> Any:

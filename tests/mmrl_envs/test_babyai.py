@@ -1,4 +1,5 @@
 import random
+import re
 
 import gymnasium
 import numpy as np
@@ -106,16 +107,18 @@ def test_an_expert_that_reasons_does_what_the_silent_one_does(task: str) -> None
     silent, speaks = make(f"babyai/balrog-{task}"), make(f"babyai/balrog-{task}", reasoning=True)
     for seed in range(5):
         silent.reset(seed=seed)
-        speaks.reset(seed=seed)
+        scene = speaks.reset(seed=seed)[1]["description"]
         done = False
         while not done:
             action, said = silent.expert_action(), speaks.expert_action()
             after, _, named = said.partition(": ")
             assert named == action
-            assert after.split()[-1] in {"ball", "box", "key", "door"}
+            thing, seen, steps = re.fullmatch(r"the [a-z ]*?\b((?:ball|box|key|door)\b( \d.*)?)", after).group(0, 1, 2)
+            assert f"{seen}\n" in f"{scene}\n" if steps else thing.removeprefix("the ") not in scene
             *_, done, cut, info = silent.step(action)
-            assert speaks.step(said)[-1]["state_key"] == info["state_key"]
-            done = done or cut
+            told = speaks.step(said)[-1]
+            assert told["state_key"] == info["state_key"]
+            scene, done = told["description"], done or cut
         assert info["success"]
 
 

@@ -29,7 +29,7 @@ def test_full_says_what_is_shown_and_no_more() -> None:
 def test_what_an_answer_is_comes_last() -> None:
     said = "\nAnswer with what you are after, a colon and one action."
     short = system_head("short", view=None, told=True, history=1, reasoning=True)
-    assert short == "Mission: {mission}\nActions: {actions}" + said
+    assert short == "Mission: {mission}\nActions: {actions}\nthe aim: the action"
     full = system_head("full", view=None, told=True, history=1, reasoning=True)
     assert full.endswith("Actions: {actions}" + said)
     assert "one action only" not in full

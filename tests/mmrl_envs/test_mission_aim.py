@@ -1,10 +1,12 @@
+import re
+
 import pytest
 from minigrid.envs.babyai.core.verifier import AfterInstr, AndInstr, BeforeInstr, GoToInstr, ObjDesc, PickupInstr
 
 import mmrl
 from mmrl.env import NoExpert
 from mmrl_envs.babyai import BabyAI
-from mmrl_envs.mission_aim import aim
+from mmrl_envs.mission_aim import aim, place
 
 
 def make(env_id: str, seed: int) -> BabyAI:
@@ -89,7 +91,7 @@ def test_missions_of_several_sentences_have_an_aim_all_along(env_id: str) -> Non
         env.reset(seed=seed)
         for _ in range(40):
             said = env.expert_action()
-            assert said.partition(": ")[0].split()[-1] in {"ball", "box", "key", "door", "object"}
+            assert re.match(r"the ([a-z]+ )?(ball|box|key|door|object)( \d[^:]*)?: [a-z ]+$", said)
             if env.step(said)[2]:
                 break
 
@@ -97,3 +99,32 @@ def test_missions_of_several_sentences_have_an_aim_all_along(env_id: str) -> Non
 def test_a_level_without_a_mission_is_named() -> None:
     with pytest.raises(NoExpert, match="EmptyEnv has no BabyAI mission"):
         aim(mmrl.make("minigrid/Empty-5x5").simulator)  # type: ignore[attr-defined]
+
+
+SCENE = """\
+You carry a red ball
+a wall 2 steps right
+a red ball 1 step left and 4 steps forward
+a red ball 2 steps right
+a locked blue door 3 steps forward
+a blue key 1 step right"""
+
+
+@pytest.mark.parametrize(
+    ("thing", "where"),
+    [
+        ("red ball", "2 steps right"),
+        ("blue door", "3 steps forward"),
+        ("ball", "2 steps right"),
+        ("blue object", "1 step right"),
+        ("object", "1 step right"),
+        ("red key", ""),
+        ("red box", ""),
+    ],
+)
+def test_where_the_nearest_such_thing_is_seen(thing: str, where: str) -> None:
+    assert place(thing, SCENE) == where
+
+
+def test_nothing_is_seen_in_an_empty_scene() -> None:
+    assert place("red ball", "") == ""
