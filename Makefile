@@ -48,8 +48,11 @@ SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal
 test: $(VENV)/.dev models ## run the tests, with ARGS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
+# Two at once, since what starts an engine computes on one core; the tests of a file share its engines.
+SPREAD_VLLM := --numprocesses 2 --dist loadfile
+
 test-vllm: $(VLLM)/.ready models ## run the tests that need vLLM (tests/with_vllm), with ARGS
-	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm tests/with_vllm $(ARGS)
+	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm $(SPREAD_VLLM) tests/with_vllm $(ARGS)
 
 # The results are written as they come: what a run that fails has measured stands on the page too.
 test-learning: $(VENV)/.dev ## learn two tasks by every algorithm (an hour or so); writes docs/learning.md

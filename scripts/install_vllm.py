@@ -29,7 +29,7 @@ LEFT_OUT = {"torch", "torchvision", "torchaudio", "torchcodec", "open-clip-torch
 """Never asked of pip: the first is here, the others would not import beside it."""
 EXTRAS = ("train", "judge", "text")
 """What of mmrl's extras is installed."""
-TOOLS = {"beartype", "gguf", "hypothesis", "pytest"}
+TOOLS = {"beartype", "gguf", "hypothesis", "pytest", "pytest-xdist"}
 """What of the extra ``dev`` is installed: what the tests import."""
 
 

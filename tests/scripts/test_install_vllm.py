@@ -32,7 +32,7 @@ def test_mmrl_is_installed_with_what_training_and_the_tests_import() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [SCRIPT["name_of"](r) for r in SCRIPT["required_by_mmrl"](project)]
     assert len(names) == len(set(names))
-    assert {"typer", "transformers", "peft", "minigrid", "httpx2", "pytest", "jaxtyping"} <= set(names)
+    assert {"typer", "transformers", "peft", "minigrid", "httpx2", "pytest", "pytest-xdist", "jaxtyping"} <= set(names)
     assert not {"torch", "torchvision", "open-clip-torch", "trl", "pyright", "mmrl"} & set(names)
 
 
