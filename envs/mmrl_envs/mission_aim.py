@@ -47,7 +47,7 @@ def place(thing: str, scene: str) -> str:
         scene: the agent's view in words, a line a fact, as :func:`mmrl_envs.grid_text.describe` gives it.
     """
     colour, _, kind = thing.rpartition(" ")
-    wanted = re.compile(rf"an? (?:\w+ )?{colour or '[a-z]+'} {r'[a-z]+' if kind == 'object' else kind} (\d.*)")
+    wanted = re.compile(rf"a (?:\w+ )?{colour or '[a-z]+'} {r'[a-z]+' if kind == 'object' else kind} (\d.*)")
     places = [found[1] for line in scene.splitlines() if (found := wanted.fullmatch(line))]
     return min(places, key=lambda words: sum(map(int, re.findall(r"\d+", words))), default="")
 
