@@ -23,7 +23,7 @@ export HF_HUB_OFFLINE
 OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
-.PHONY: help train test test-learning test-vllm vllm lint bench bench-vllm models docs
+.PHONY: help train balrog test test-learning test-vllm vllm lint bench bench-vllm models docs
 
 help: ## list the targets
 	@echo "targets:"
@@ -41,6 +41,13 @@ train: $(VENV)/.train ## train CONFIG (configs/babyai_goto.yaml), with ARGS; no 
 	  *) while [ -e "$$dir" ]; do dir=$$base-$$n; n=$$((n + 1)); done ;; \
 	esac; \
 	exec $(BIN)/mmrl train $(CONFIG) $${dir:+--output-dir $$dir} $(ARGS)
+
+# Trains, or goes on where it was interrupted; then the figure: 500 held-out seeds of each task, episode by episode.
+balrog: $(VENV)/.train ## train one policy for BALROG's five BabyAI tasks and compare it with the committed record
+	@$(BIN)/mmrl train configs/babyai_balrog.yaml --output-dir runs/babyai_balrog --resume
+	@$(BIN)/mmrl eval runs/babyai_balrog/config.yaml --policy runs/babyai_balrog/final --episodes 500 \
+	  --records runs/babyai_balrog/balrog.jsonl
+	@$(BIN)/python scripts/balrog.py runs/babyai_balrog/balrog.jsonl $(ARGS)
 
 # A process a core, each with one thread; neighbours mostly stay together, for what they share.
 SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal

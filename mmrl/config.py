@@ -127,7 +127,9 @@ class WarmStart(Section):
     batch_size: PositiveInt = 32
     """Episodes (single turns under a window) of one of them."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Their peak learning rate; it rises over the first tenth and falls to 0."""
+    """Their peak learning rate; it rises over the first tenth."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "linear"
+    """Course of the learning rate after that: to 0, unless ``constant``, which leaves a policy less sure of itself."""
     noise: float = Field(default=0.25, ge=0, lt=1)
     """Share of random actions in the episodes: shown, so that the policy learns to go on after a mistake, and not
     imitated."""

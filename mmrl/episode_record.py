@@ -1,6 +1,6 @@
 """What is said of each episode of an evaluation: one JSON object a line, so that a figure can be checked case by case.
 
-Comes in: evaluated trajectories.  Goes out: JSON Lines.
+Comes in: evaluated trajectories.  Goes out: JSON Lines, and those as records again.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from mmrl.errors import BadInput
 from mmrl.trajectory import Trajectory
 
 
@@ -52,3 +54,19 @@ def record_of(trajectory: Trajectory) -> EpisodeRecord:
 def to_lines(records: Iterable[EpisodeRecord]) -> bytes:
     """JSON Lines, one episode a line."""
     return "".join(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in records).encode()
+
+
+def read_records(path: Path) -> list[EpisodeRecord]:
+    """The records of a file that :func:`to_lines` made.
+
+    Raises:
+        BadInput: naming the line that is none.
+    """
+    out: list[EpisodeRecord] = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            out.append(EpisodeRecord(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{path}:{number}: no record of an episode ({error}); mmrl eval --records writes "
+                           "them") from error  # fmt: skip
+    return out

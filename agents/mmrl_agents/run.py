@@ -307,7 +307,7 @@ def save_checkpoint(run: Run) -> None:
 
 
 def publish(run: Run, name: str) -> None:
-    """Write the policy as it stands, and the step it is of, to ``best/`` or ``final/``; all processes must come."""
+    """Write the policy as it stands, and its step, to ``warm/``, ``best/`` or ``final/``; all processes must come."""
     weights = whole_weights(run.model)
 
     def write(folder: Path) -> None:

@@ -90,6 +90,7 @@ class Grpo:
                 held_out.final("before")
                 if loaded.config.warm_start is not None:
                     warm_start(run, loaded.config.warm_start)
+                    publish(run, "warm")
                     held_out.final("warm")
                     held_out.choose_best()
             while not finished(run, sizes.steps):

@@ -83,7 +83,7 @@ def imitate(run: Run, plan: WarmStart, segments: Sequence[Segment]) -> None:
         galore=own.galore,
         learning_rate=plan.learning_rate,
         warmup_steps=max(1, plan.steps // 10),
-        lr_scheduler_type="linear",
+        lr_scheduler_type=plan.lr_scheduler_type,
         per_device_train_batch_size=plan.batch_size,
         max_tokens_per_micro_batch=min(MICRO_BATCH_TOKENS, own.max_tokens_per_micro_batch),
     )

@@ -13,6 +13,7 @@ from mmrl.errors import BadInput
 from mmrl.report import Quiet
 from mmrl.rollout import rollout
 from mmrl.store import RunStore
+from mmrl_agents.models import find_model
 from mmrl_agents.policies.noisy_expert import NoisyExpert
 from mmrl_agents.train import Grpo
 from mmrl_envs.babyai import ACTIONS
@@ -90,6 +91,17 @@ def test_weights_say_how_many_episodes_are_imitated(tmp_path: Path) -> None:
     environments = [{"id": "babyai/GoToObj"}, {"id": "babyai/GoToObj", "weight": 2.5}]
     Grpo().train(warm_config(tmp_path, environments=environments), False, Listening())
     assert begun["warm start: expert episodes"] == 12 + 30
+
+
+def test_the_rate_of_imitation_falls_unless_it_is_constant(tmp_path: Path) -> None:
+    def imitated(name: str, **plan: Any) -> dict[str, torch.Tensor]:
+        return weights(Grpo().train(warm_config(tmp_path, name, warm_start={**PLAN, **plan}), False, Quiet()), "warm")
+
+    silent, linear, constant = imitated("silent"), *(imitated(n, lr_scheduler_type=n) for n in ("linear", "constant"))
+    assert all(torch.equal(silent[k], linear[k]) for k in linear)
+    start = load_file(Path(find_model(warm_config(tmp_path).config.model_id).base) / "model.safetensors")
+    moved = [sum(float((w[k] - start[k]).norm()) for k in start) for w in (linear, constant)]
+    assert 0 < moved[0] < moved[1]
 
 
 def test_imitation_comes_first_and_the_same_bits_come_twice(tmp_path: Path) -> None:
