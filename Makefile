@@ -47,7 +47,7 @@ balrog: $(VENV)/.train ## train one policy for BALROG's five BabyAI tasks and co
 	@$(BIN)/mmrl train configs/babyai_balrog.yaml --output-dir runs/babyai_balrog --resume
 	@$(BIN)/mmrl eval runs/babyai_balrog/config.yaml --policy runs/babyai_balrog/final --episodes 500 \
 	  --records runs/babyai_balrog/balrog.jsonl
-	@$(BIN)/python scripts/balrog.py runs/babyai_balrog/balrog.jsonl $(ARGS)
+	@$(BIN)/python scripts/balrog_figure.py runs/babyai_balrog/balrog.jsonl $(ARGS)
 
 # A process a core, each with one thread; neighbours mostly stay together, for what they share.
 SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal

@@ -7,7 +7,7 @@ import pytest
 from mmrl.episode_record import EpisodeRecord, read_records, to_lines
 
 ROOT = Path(__file__).resolve().parents[2]
-BALROG = runpy.run_path(str(ROOT / "scripts" / "balrog.py"))
+BALROG = runpy.run_path(str(ROOT / "scripts" / "balrog_figure.py"))
 
 
 def episodes(lost: int = 0, lost_putnext: int = 0) -> list[EpisodeRecord]:

@@ -3,8 +3,8 @@
 Comes in: what ``mmrl eval --records`` wrote for the five tasks.  Goes out: success by task and over all, which episodes
 ended otherwise than in the committed record; exit code 1 below 95% over all or below 90% on putnext.
 
-    python scripts/balrog.py RECORDS                 # against docs/data/balrog.jsonl
-    python scripts/balrog.py RECORDS --commit        # makes RECORDS the committed record
+    python scripts/balrog_figure.py RECORDS                 # against docs/data/balrog.jsonl
+    python scripts/balrog_figure.py RECORDS --commit        # makes RECORDS the committed record
 """
 
 from __future__ import annotations
