@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from mmrl.plugin_config import PluginConfig
 from mmrl.sampling_config import Curriculum, Replay
 from mmrl.section import Section
-from mmrl.training_args import TrainingArgs
+from mmrl.training_args import RateCourse, TrainingArgs
 from mmrl.turn_cap import TurnCap
 
 TRAIN_SEEDS_START = 1_000_000
@@ -128,8 +128,8 @@ class WarmStart(Section):
     """Episodes (single turns under a window) of one of them."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Their peak learning rate; it rises over the first tenth."""
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "linear"
-    """Course of the learning rate after that: to 0, unless ``constant``, which leaves a policy less sure of itself."""
+    lr_scheduler_type: RateCourse = "linear"
+    """Course of the learning rate after that."""
     noise: float = Field(default=0.25, ge=0, lt=1)
     """Share of random actions in the episodes: shown, so that the policy learns to go on after a mistake, and not
     imitated."""

@@ -63,7 +63,7 @@ def read_records(path: Path) -> list[EpisodeRecord]:
         BadInput: naming the line that is none.
     """
     out: list[EpisodeRecord] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):  # of text it would end at U+2028 too
         try:
             out.append(EpisodeRecord(**json.loads(line)))
         except (ValueError, TypeError) as error:

@@ -12,6 +12,9 @@ from pydantic import Field, PositiveInt, field_validator
 
 from mmrl.section import Section
 
+RateCourse = Literal["constant", "linear", "cosine"]
+"""Courses of a learning rate after its warm-up."""
+
 
 class LoraArgs(Section):
     """A LoRA adapter (peft); the reference policy is the model with the adapter off."""
@@ -69,7 +72,7 @@ class TrainingArgs(Section):
     """Optimiser steps on each batch of trajectories."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate of AdamW."""
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: RateCourse = "constant"
     """Course of the learning rate after the warm-up."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up."""

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmrl.episode_record import EpisodeRecord, read_records, to_lines
 from mmrl.evaluate import wilson
+from mmrl_envs import balrog
 
 COMMITTED = Path(__file__).resolve().parents[1] / "docs" / "data" / "balrog.jsonl"
-TASKS = tuple(f"babyai/balrog-{name}" for name in ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to"))
+TASKS = tuple(f"babyai/balrog-{name}" for name in balrog.TASKS)
 SEEDS = range(500)
 """The held-out seeds of each task."""
 OVERALL, PUTNEXT = 0.95, 0.90
@@ -31,12 +33,10 @@ def share(records: Sequence[EpisodeRecord]) -> float:
 
 def missing(records: Sequence[EpisodeRecord]) -> list[str]:
     """The episodes that the figure is of and ``records`` has not exactly once, in words."""
-    counts: dict[tuple[str, int], int] = {}
-    for r in records:
-        counts[r.env, r.seed] = counts.get((r.env, r.seed), 0) + 1
+    counts = Counter((r.env, r.seed) for r in records)
     wanted = {(task, seed) for task in TASKS for seed in SEEDS}
     wrong = sorted((wanted - set(counts)) | {key for key, n in counts.items() if n != 1 or key not in wanted})
-    return [f"{env} seed {seed}: {counts.get((env, seed), 0)} times" for env, seed in wrong]
+    return [f"{env} seed {seed}: {counts[env, seed]} times" for env, seed in wrong]
 
 
 def table(records: Sequence[EpisodeRecord]) -> list[str]:
@@ -77,7 +77,10 @@ def main(words: Sequence[str] | None = None) -> int:
         said = f"{len(changed)} of {len(records)} episodes went otherwise than in docs/data/{COMMITTED.name}"
         print(said, *changed[:5], sep="\n  ")
     putnext = share([r for r in records if r.env.endswith("putnext")])
-    return 0 if share(records) >= OVERALL and putnext >= PUTNEXT else 1
+    parts = (("over all", share(records), OVERALL), ("on putnext", putnext, PUTNEXT))
+    below = [f"{got:.1%} {name}, which is to be at least {bound:.0%}" for name, got, bound in parts if got < bound]
+    sys.stderr.writelines(f"{line}\n" for line in below)
+    return 1 if below else 0
 
 
 if __name__ == "__main__":

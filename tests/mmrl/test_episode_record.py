@@ -19,7 +19,7 @@ def test_an_episode_in_a_line() -> None:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    records = [EpisodeRecord("a", 1, True, 0.5, 3, 0), EpisodeRecord("b", 2, False, 0.0, 9, 1, "é")]
+    records = [EpisodeRecord("a", 1, True, 0.5, 3, 0), EpisodeRecord("b", 2, False, 0.0, 9, 1, "é\u2028")]
     path = tmp_path / "records.jsonl"
     path.write_bytes(to_lines(records))
     assert read_records(path) == records
