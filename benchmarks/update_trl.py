@@ -2,13 +2,14 @@
 
 SmolLM2-135M in float32, all weights, 8 answers of a forced length to each prompt, at two sizes: long prompts with short
 answers (four prompts a step, and one), and a short prompt with long ones.  TRL runs its own loop as it is, without
-gradient checkpointing (which would slow it down), KL or reference, the 8 rows of a prompt in one pass, all rows of a
-step sampled at once; what it spends on generating and scoring is measured inside, the rest of its step is its update:
-loss, backward passes, clipping, optimiser.  Ours takes the same
-prompts before each of TRL's steps, on a model of its own.  Rewards are trivial on both sides.  Peak memory is that of a
-process of its own for each side, after the same steps.  Prints medians, and appends them to RESULTS.md.
+gradient checkpointing (which would slow it down), KL or reference, ``--rows`` rows in one pass, all rows of a step
+sampled at once; what it spends on generating and scoring is measured inside, the rest of its step is its update:
+loss, backward passes, clipping, optimiser.  (32 rows in one pass were slower than 8: 93 s against 71 s.)  Ours takes
+the same prompts before each of TRL's steps, on a model of its own, and as many rows in a pass as 4096 tokens allow,
+which are all of a step.  Rewards are trivial on both sides.  Peak memory is that of a process of its own for each side,
+after the same steps.  Prints medians, and appends them to RESULTS.md.
 
-    python benchmarks/update_trl.py [--repeats 5] [--cases 4x300/16 300/16 64/256] [--dry-run]
+    python benchmarks/update_trl.py [--repeats 5] [--cases 4x300/16 300/16 64/256] [--rows 8] [--dry-run]
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from mmrl_agents.sharing import Sharing
 
 MODEL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
 GROUP, RATE = 8, 1e-6
+TOKENS = 4096
+"""Of one pass of ours, at most."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ class Ours:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.model = load_model(find_model(str(MODEL)), device="cpu")
-        args = TrainingArgs(learning_rate=RATE, per_device_train_batch_size=GROUP, num_generations=GROUP,
-                            gradient_accumulation_steps=case.prompts)  # fmt: skip
+        args = TrainingArgs(learning_rate=RATE, per_device_train_batch_size=GROUP * case.prompts,
+                            num_generations=GROUP, max_tokens_per_micro_batch=TOKENS)  # fmt: skip
         self.generator = Generator(self.model, (), 1.0)
         self.learner = Learner(self.model, args, 1.0, 1000, sharing=Sharing(True, print))
 
@@ -119,8 +122,8 @@ class Ours:
         return Step(end - start, end - began)
 
 
-def trl(case: Case, texts: Sequence[str], before: Callable[[int], object]) -> list[Step]:
-    """Train with TRL; ``before`` is called before each step."""
+def trl(case: Case, rows: int, texts: Sequence[str], before: Callable[[int], object]) -> list[Step]:
+    """Train with TRL, so many rows in one pass; ``before`` is called before each step."""
     from datasets import Dataset  # here: the peak memory of our side is without them
     from sides.trl import Timed, train
     from transformers import AutoTokenizer
@@ -130,8 +133,8 @@ def trl(case: Case, texts: Sequence[str], before: Callable[[int], object]) -> li
             raise SystemExit("an answer is not of the length that is measured")
         return [worth(ids) for ids in completion_ids]
 
-    options = {"per_device_train_batch_size": GROUP, "num_generations": GROUP, "max_steps": len(texts) // case.prompts,
-               "gradient_accumulation_steps": case.prompts,
+    options = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": case.prompts * GROUP // rows,
+               "num_generations": GROUP, "max_steps": len(texts) // case.prompts,
                "max_completion_length": case.answer, "generation_kwargs": {"min_new_tokens": case.answer},
                "learning_rate": RATE}  # fmt: skip
     model, tokenizer = load_model(find_model(str(MODEL)), device="cpu"), AutoTokenizer.from_pretrained(MODEL)
@@ -139,15 +142,16 @@ def trl(case: Case, texts: Sequence[str], before: Callable[[int], object]) -> li
                  lambda _, number: before(number), reward_funcs=reward)[0]  # fmt: skip
 
 
-def both(case: Case, repeats: int) -> tuple[list[Step], list[Step]]:
+def both(case: Case, rows: int, repeats: int) -> tuple[list[Step], list[Step]]:
     """Steps of ours and of TRL's in turns; the first of each is not counted."""
     asked = prompts(case, repeats + 1)
     ours, mine = Ours(case), list[Step]()
-    theirs = trl(case, [text for step in asked for text, _ in step], lambda n: mine.append(ours.step(n, asked[n])))
+    texts = [text for step in asked for text, _ in step]
+    theirs = trl(case, rows, texts, lambda n: mine.append(ours.step(n, asked[n])))
     return mine[1:], theirs[1:]
 
 
-def memory(side: str, case: Case) -> None:
+def memory(side: str, case: Case, rows: int) -> None:
     """Three steps of one side, then the peak of this process in MiB."""
     asked = prompts(case, 3)
     if side == "ours":
@@ -155,21 +159,21 @@ def memory(side: str, case: Case) -> None:
         for n, step in enumerate(asked):
             ours.step(n, step)
     else:
-        trl(case, [text for step in asked for text, _ in step], lambda n: None)
+        trl(case, rows, [text for step in asked for text, _ in step], lambda n: None)
     print(peak_bytes() // 2**20)
 
 
-def peak(side: str, case: str) -> int:
-    command = [sys.executable, __file__, "--cases", case, "--memory", side]
+def peak(side: str, case: str, rows: int) -> int:
+    command = [sys.executable, __file__, "--cases", case, "--rows", str(rows), "--memory", side]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure(name: str, repeats: int, keep: bool) -> bool:
+def measure(name: str, rows: int, repeats: int, keep: bool) -> bool:
     """Whether ours is as fast and as small as it is to be."""
     case = CASES[name]
-    mine, theirs = both(case, repeats)
+    mine, theirs = both(case, rows, repeats)
     ratios = compare(f"SmolLM2-135M, {case.name}", mine, theirs, keep)
-    ours, peer = peak("ours", name), peak("trl", name)
+    ours, peer = peak("ours", name, rows), peak("trl", name, rows)
     what = f"peak memory of GRPO, SmolLM2-135M, {case.name}"
     report(what, f"{ours:,} MiB", f"{peer:,} MiB", peer / ours, keep)
     return ratios["whole"] >= case.step and ratios["update"] >= case.update and peer / ours >= case.smaller
@@ -179,14 +183,15 @@ def main() -> int:
     """Measure every case; exit code 1 if one is below its targets."""
     parser = arguments(__doc__, 5)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--rows", type=int, default=GROUP, help="in one pass of TRL's update")
     parser.add_argument("--memory", choices=["ours", "trl"], help="one side alone, for its peak memory")
     args = parser.parse_args()
     if not (MODEL / "config.json").is_file():
         raise SystemExit(f"no model in {MODEL}: run make models")
     if args.memory:
-        memory(args.memory, CASES[args.cases[0]])
+        memory(args.memory, CASES[args.cases[0]], args.rows)
         return 0
-    return 0 if all([measure(name, args.repeats, not args.dry_run) for name in args.cases]) else 1
+    return 0 if all([measure(name, args.rows, args.repeats, not args.dry_run) for name in args.cases]) else 1
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Batched sampling from a Hugging Face causal language model.
 
 Comes in: prompts as token ids, named by episode.  Goes out: sampled ids with their log-probabilities.
-A prompt that several rows share is computed once; a row whose episode went on keeps its keys and values
-from the turn before.  Every row has its own noise, so that a row does not depend on its neighbours.
+A prompt that several rows share is computed once; a row whose episode went on keeps, of the turn before, the
+keys and values of what its prompt begins with.  Every row has its own noise, so that a row does not depend on
+its neighbours.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +21,12 @@ from torch import Tensor
 from mmrl.image import Image
 from mmrl_agents.feed import Feed
 from mmrl_agents.forward import Forward
-from mmrl_agents.kv_cache import RaggedCache, can_keep, last_logits, merge
+from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
+from mmrl_agents.packs import common
+from mmrl_agents.reading import Read, last_logits, no_packing, packed, padded
 from mmrl_agents.vision import Vision
 
+LOG = logging.getLogger(__name__)
 CACHE_BYTES = 4 * 2**30
 """Keys and values that are kept between turns: above this the older batches go, never the newest."""
 CACHES = 2
@@ -38,10 +43,14 @@ class Row:
     limit: int
     images: tuple[Image, ...] = ()
 
-    def begins_with(self, ids: Sequence[int], images: Sequence[Image]) -> bool:
-        """Whether more follows in the prompt after these ids with these images (images may differ where ids agree)."""
-        same = len(ids) < len(self.prompt) and list(self.prompt[: len(ids)]) == list(ids)
-        return same and self.images[: len(images)] == tuple(images)
+    def shared(self, ids: Sequence[int], images: Sequence[Image]) -> int:
+        """With how many of these ids, among which these images stand, the prompt begins; its last id does not count.
+
+        All of them, or (images may differ where ids agree) as many as agree where there are no images.
+        """
+        if len(ids) < len(self.prompt) and list(self.prompt[: len(ids)]) == list(ids):
+            return len(ids) if self.images[: len(images)] == tuple(images) else 0
+        return 0 if images or self.images else common(ids, self.prompt[:-1])
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Generator:
         self.temperature = temperature
         self._keeps = can_keep(model)
         self._held: list[RaggedCache] = []
+        self._way: Read | None = None
 
     def forget(self) -> None:
         """Drop all kept keys, values and features; call it whenever the weights have changed."""
@@ -108,7 +118,7 @@ class Generator:
             feed = [a.unfed() if a is not None else [] for a in slots]
             if all(a is None or a.done(self.end_ids) for a in slots):
                 break
-            logits = cache.forward(self.model, feed, self.feed)
+            logits = self._read(cache, feed)
             for a in slots:
                 if a is not None:
                     a.fed = len(a.ids)
@@ -128,8 +138,8 @@ class Generator:
         positions, places = positions.to(device), torch.tensor(after, device=device)
         cache = DynamicCache(config=self.model.config)
         while True:
-            logits = last_logits(self.model, self.feed.tokens(ids, images), attention_mask=mask,
-                                 position_ids=positions, cache=cache, use_cache=True)  # fmt: skip
+            logits = last_logits(self.model, self.feed.tokens(ids, images), cache, None, attention_mask=mask,
+                                 position_ids=positions, use_cache=True)  # fmt: skip
             live = [i for i, a in enumerate(answers) if not a.done(self.end_ids)]
             self._draw(logits, answers, live)
             if all(a.done(self.end_ids) for a in answers):
@@ -168,7 +178,7 @@ class Generator:
             first = {(r.prompt, r.images): r for r in reversed(fresh)}
             unique = list(dict.fromkeys((r.prompt, r.images) for r in fresh))
             layers = self.model.config.get_text_config().num_hidden_layers
-            cache = RaggedCache.empty([None] * len(unique), layers, self.model.device)
+            cache = RaggedCache.empty([None] * len(unique), layers)
             out = self._feed(cache, [first[key] for key in unique])
             index = [unique.index((r.prompt, r.images)) for r in fresh]
             parts.append(cache.select(index, [r.episode for r in fresh]))
@@ -177,11 +187,12 @@ class Generator:
         return merge(parts), torch.cat(logits), [order.index(r.episode) for r in rows]
 
     def _find(self, row: Row) -> tuple[RaggedCache, int] | None:
-        """The kept cache and row that hold a proper prefix of the row's prompt."""
+        """The kept cache and row that hold a proper prefix of the row's prompt, and after this nothing else."""
         for cache in self._held:
             if row.episode in cache.names:
                 i = cache.names.index(row.episode)
-                if row.begins_with(cache.ids[i], cache.images[i]):
+                if same := row.shared(cache.ids[i], cache.images[i]):
+                    cache.cut(i, same)
                     return cache, i
         return None
 
@@ -190,7 +201,16 @@ class Generator:
         pairs = list(zip(rows, cache.ids, cache.images, strict=True))
         new = [r.prompt[len(held) :] if r is not None else () for r, held, _ in pairs]
         images = [r.images[len(held) :] if r is not None else () for r, _, held in pairs]
-        return cache.forward(self.model, new, self.feed, images)
+        return self._read(cache, new, images)
+
+    def _read(self, cache: RaggedCache, new: Sequence[Sequence[int]],
+              images: Sequence[Sequence[Image]] = ()) -> Float[Tensor, "rows vocab"]:  # fmt: skip
+        """Read new ids in the way that suits the model, which is tried once."""
+        if self._way is None:
+            why = no_packing(self.model, self.feed, self.forward.dtype(self.model.dtype))
+            LOG.info("new tokens are read %s", f"padded: {why}" if why else "packed")
+            self._way = padded if why else packed
+        return self._way(cache, self.model, new, self.feed, images)
 
     def _whole(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> RaggedCache | None:
         """The one cache that holds all rows and little else, which can then be used without a copy."""
@@ -204,9 +224,6 @@ class Generator:
             return None
         wanted = {r.episode for r in rows}
         cache.names = [n if n in wanted else None for n in cache.names]
-        if cache.loose:
-            self._held.remove(cache)
-            cache = cache.select([i for i, n in enumerate(cache.names) if n is not None])
         return cache
 
     def _old(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> tuple[

@@ -26,7 +26,7 @@ from mmrl_agents.feed import Feed
 from mmrl_agents.fused import fused
 from mmrl_agents.generate import draw
 from mmrl_agents.head import log_probabilities
-from mmrl_agents.kv_cache import SlabLayer
+from mmrl_agents.kv_cache import SlabLayer, Target, room_for
 from mmrl_agents.learner import eval_mode
 from mmrl_agents.passes import Pass, Passes
 from mmrl_agents.rehearsal import Sampling
@@ -131,7 +131,9 @@ def _read(base: Any, decoder: Any, rows: int, tokens: int, layers: Sequence[Slab
           images: Sequence[Image]) -> Tensor:  # fmt: skip
     """Feed new tokens to all rows; returns the logits after the last."""
     inputs = _inputs(base, rows, tokens, feed, images)
-    slots = layers[0].used + tokens
+    slots, nowhere = layers[0].used + tokens, torch.zeros(rows * tokens, dtype=torch.long, device=META)
+    for layer in layers:
+        layer.target = Target(None, nowhere, nowhere, rows, slots)
     mask = torch.ones((rows, 1, tokens, slots), dtype=torch.bool, device=META)
     hidden = decoder(**{**inputs, "attention_mask": mask}, use_cache=True,
                      **with_cache(decoder, Cache(layers=[*layers]))).last_hidden_state  # fmt: skip
@@ -143,16 +145,15 @@ def _full(keys: torch.Size, values: torch.Size, sampling: Sampling, dtype: torch
     """A layer that holds all but the last token of every row, with the room that it has grown to by then."""
     room, layer = room_of(sampling), SlabLayer()
     layer.load(*(torch.empty((sampling.rows, heads, room, dim), dtype=dtype, device=META)
-                 for _, heads, _, dim in (keys, values)))  # fmt: skip
-    layer.used = sampling.length - 1
+                 for _, heads, _, dim in (keys, values)), sampling.length - 1)  # fmt: skip
     return layer
 
 
 def room_of(sampling: Sampling) -> int:
-    """Tokens that a row has room for in the end: room grows by a quarter whenever it is used up."""
-    room = min(sampling.fed_tokens, sampling.length)
+    """Tokens that a row has room for in the end: room grows whenever it is used up."""
+    room = room_for(min(sampling.fed_tokens, sampling.length))
     while room < sampling.length:
-        room = max(64, room + 1 + (room + 1) // 4)
+        room = room_for(room + 1)
     return room
 
 

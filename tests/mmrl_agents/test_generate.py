@@ -8,7 +8,7 @@ from learner_tools import VOCAB, llama, lora
 
 from mmrl_agents import generate
 from mmrl_agents.generate import Generator, Row, Sampled, draw
-from mmrl_agents.kv_cache import RaggedCache, can_keep
+from mmrl_agents.kv_cache import can_keep
 from mmrl_agents.logprobs import Scorer
 
 END = tuple(range(1, 8))  # a turn ends about every ninth id
@@ -153,13 +153,16 @@ def widths(model: Any) -> list[tuple[int, int]]:
 
 def test_a_shared_prompt_is_computed_once_and_a_kept_one_not_again() -> None:
     model = f32()
-    seen, made = widths(model), Generator(model, (), 1.0)
+    made = Generator(model, (), 1.0)
+    made.sample([Row("the first use, which tries the model", (9,), (0,), 1)])
+    made.forget()
+    seen = widths(model)
     rows = [Row(f"e{i}", (9, 10, 11, 12) if i < 3 else (5, 6), (i,), 2) for i in range(4)]
     first = made.sample(rows)
-    assert seen == [(2, 4), (4, 1)]
+    assert seen == [(1, 6), (1, 4)]  # packed: two prompts, then a token of each
     seen.clear()
     made.sample([Row(r.episode, (*r.prompt, *s.ids, 20), (9,), 2) for r, s in zip(rows, first, strict=True)])
-    assert seen == [(4, 2), (4, 1)]  # the last sampled id and the new one
+    assert seen == [(1, 8), (1, 4)]  # the last sampled id and the new one
 
 
 def test_forget_drops_what_is_kept() -> None:
@@ -173,7 +176,21 @@ def test_forget_drops_what_is_kept() -> None:
     assert seen == [(1, 5)]
 
 
-def test_another_prompt_under_a_kept_name_is_computed_afresh() -> None:
+def test_a_prompt_that_goes_another_way_keeps_what_it_begins_with() -> None:
+    """As under a window: the system's words stay, the turns after them move on."""
+    model = f32()
+    made = Generator(model, (), 1.0)
+    rows = [Row(f"e{i}", (9, 10, 11, 12 + i), (i,), 3) for i in range(2)]
+    made.sample(rows)
+    seen = widths(model)
+    more = [Row("e0", (9, 10, 11, 20, 21), (5,), 2), Row("e1", (9, 10), (6,), 2)]
+    played = dict(enumerate(zip(more, made.sample(more), strict=True)))
+    assert seen == [(1, 2 + 1), (1, 2)]  # 20 and 21 of the first, 10 of the second
+    assert played[0][1].ids == Generator(model, (), 1.0).sample(more)[0].ids
+    check_logprobs(model, 1.0, played, 1e-5)
+
+
+def test_another_prompt_under_a_kept_name_takes_its_place() -> None:
     model = f32()
     made = Generator(model, END, 1.0)
     for prompt in ((9, 10, 11), (9, 12, 13, 14, 15, 16), (9, 10, 11, 20)):
@@ -198,24 +215,6 @@ def test_bfloat16_runs() -> None:
     played = play(Generator(model, END, 1.0))
     check_shape(played)
     check_logprobs(model, 1.0, played, 0.1)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_short_prompt_beside_a_long_one_stays_finite(dtype: torch.dtype, attention: str) -> None:
-    model = llama(dtype=dtype)
-    model.set_attn_implementation(attention)
-    cache = RaggedCache.empty(["short", "long"], 2, torch.device("cpu"))
-    with torch.no_grad():
-        logits = cache.forward(model, [[3], list(range(2, 60))])
-        again = cache.forward(model, [[], [4]])
-    assert torch.isfinite(logits).all()
-    assert torch.isfinite(again).all()
-    for layer in cache.layers:
-        assert layer.keys is not None
-        assert layer.values is not None
-        assert torch.isfinite(layer.keys).all()
-        assert torch.isfinite(layer.values).all()
 
 
 def test_training_mode_is_off_while_sampling_and_restored() -> None:

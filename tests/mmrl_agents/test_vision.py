@@ -25,6 +25,7 @@ from mmrl_agents.learner import Learner
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import sft_loss
 from mmrl_agents.policies.hf import HFPolicy
+from mmrl_agents.reading import packed
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.vision import Vision
 
@@ -273,6 +274,7 @@ def test_other_images_behind_the_same_ids_are_not_taken_from_the_cache() -> None
 
 def test_a_group_shares_the_prompt_with_its_images() -> None:
     policy, widths = policy_of("llava"), list[tuple[int, ...]]()
+    ask(policy, [request("the first use, which tries the model", [user(ONE, "What?")])])
     decoder = policy.generator.model.get_decoder()
     hook = decoder.register_forward_pre_hook(
         lambda _, args, kwargs: widths.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
@@ -280,7 +282,15 @@ def test_a_group_shares_the_prompt_with_its_images() -> None:
     turns = ask(policy, [request(f"{i}", [user(ONE, "What?")], seed=i) for i in range(6)])
     hook.remove()
     assert widths[0] == (1, len(turns[0].prompt_ids))
-    assert all(w[0] == 6 and w[1] == 1 for w in widths[1:])
+    assert widths[1] == (1, 6)
+    assert all(w[0] == 1 and w[1] <= 6 for w in widths[2:])
+
+
+@ALL
+def test_images_are_read_packed(kind: str) -> None:
+    policy = policy_of(kind)
+    ask(policy, [request(f"{i}", [user(ONE, "What?" * i)], seed=i) for i in range(2)])
+    assert policy.generator._way is packed
 
 
 @ALL

@@ -1,0 +1,136 @@
+"""How rows of a cache read new tokens: padded beside each other, or packed into one line.
+
+Comes in: a cache, and the new ids of every row.  Goes out: logits after the last token of every row that read some; the
+cache holds the tokens then.  Packed, nothing is computed for padding; not every model can be fed that way, so that both
+are compared before the first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from mmrl.errors import one_line
+from mmrl.image import Image
+from mmrl_agents.decoder import base_of, with_cache
+from mmrl_agents.feed import Feed
+from mmrl_agents.kv_cache import RaggedCache, Target
+from mmrl_agents.rows_attention import by_rows, spans
+
+Read = Callable[[RaggedCache, Any, Sequence[Sequence[int]], Feed, Sequence[Sequence[Image]]], Tensor]
+"""``(cache, model, new ids of each row, feed, images among each row's)`` to logits, shape (rows, vocab); those of a row
+that reads nothing mean nothing.  No images at all may be an empty sequence."""
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
+"""How far the logits of the two ways may lie apart: this times 1 + the largest of them."""
+
+
+def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: Feed,
+           images: Sequence[Sequence[Image]]) -> Float[Tensor, "rows vocab"]:  # fmt: skip
+    """Every row beside the others, the shorter ones padded on the left; a mask shows each its own tokens."""
+    base, shown, device = base_of(model), images or [()] * len(new), model.device
+    width = max(len(n) for n in new)
+    ids = torch.tensor([[0] * (width - len(n)) + list(n) for n in new], device=device)
+    positions, places = feed.positions(new, shown, cache.places, width)
+    before = [len(held) for held in cache.ids]
+    slots = torch.tensor([[at + len(n) - width + i for i in range(width)] for at, n in zip(before, new, strict=True)])
+    real = slots >= torch.tensor(before)[:, None]
+    end = max(at + len(n) for at, n in zip(before, new, strict=True))
+    rows = torch.arange(len(new))[:, None].expand_as(slots)
+    _aim(cache, Target(real.flatten().nonzero()[:, 0].to(device), rows[real].to(device), slots[real].to(device),
+                       len(new), end))  # fmt: skip
+    # What pads sees the first slot, so that none sees nothing.
+    sees = torch.arange(end) <= torch.where(real, slots, 0)[..., None]
+    logits = last_logits(model, feed.tokens(ids, images), Cache(layers=[*cache.layers]), None, use_cache=True,
+                         position_ids=positions.to(device), attention_mask=_mask(sees.to(device), base))  # fmt: skip
+    cache.append(new, shown, places)
+    return logits
+
+
+def packed(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: Feed,
+           images: Sequence[Sequence[Image]]) -> Float[Tensor, "rows vocab"]:  # fmt: skip
+    """The new tokens of all rows in one line, each attending to its own row."""
+    shown, device = images or [()] * len(new), model.device
+    ids = torch.tensor([[i for n in new for i in n]], device=device)
+    found = {row: feed.positions([n], [shown[row]], [cache.places[row]], len(n)) for row, n in enumerate(new) if n}
+    sizes, before = [len(n) for n in new], [len(held) for held in cache.ids]
+    held = [at + n for at, n in zip(before, sizes, strict=True)]
+    slots = torch.tensor([at + i for at, n in zip(before, sizes, strict=True) for i in range(n)], device=device)
+    rows = torch.arange(len(new)).repeat_interleave(torch.tensor(sizes)).to(device)
+    _aim(cache, Target(None, rows, slots, len(new), max(held)))
+    reading = torch.tensor(list(found), device=device)
+    last = (torch.tensor(sizes).cumsum(0) - 1).to(device)[reading]
+    line = [[i for row in shown for i in row]] if images else []
+    with by_rows(base_of(model).get_decoder()):
+        logits = last_logits(model, feed.tokens(ids, line), Cache(layers=[*cache.layers]), last, use_cache=True,
+                             position_ids=torch.cat([p for p, _ in found.values()], dim=-1).to(device),
+                             mmrl_rows=spans(sizes, held, device))  # fmt: skip
+    cache.append(new, shown, [found[row][1][0] if row in found else at for row, at in enumerate(cache.places)])
+    return logits.new_zeros((len(new), logits.shape[1])).index_copy(0, reading, logits)
+
+
+def last_logits(model: Any, tokens: dict[str, Tensor], cache: Any, at: Tensor | None,
+                **kwargs: Any) -> Float[Tensor, "rows vocab"]:  # fmt: skip
+    """Logits after the last token of each row, or after those ``at`` these places of the only row.
+
+    Args:
+        model: the model.
+        tokens: its input.
+        cache: holds the tokens before and takes in the new ones.
+        at: places in a line.
+        kwargs: more of the model's arguments.
+    """
+    base = base_of(model)
+    if "input_ids" in tokens:
+        keep = 1 if at is None else at
+        logits = model(**tokens, **kwargs, **with_cache(base, cache), logits_to_keep=keep).logits
+        return logits[:, -1] if at is None else logits[0]
+    # Embeddings go to the decoder itself: around it, models look for images of their own.
+    decoder = base.get_decoder()
+    hidden = decoder(**tokens, **kwargs, **with_cache(decoder, cache)).last_hidden_state
+    return base.get_output_embeddings()(hidden[:, -1] if at is None else hidden[0, at])
+
+
+def _aim(cache: RaggedCache, target: Target) -> None:
+    for layer in cache.layers:
+        layer.target = target
+
+
+def _mask(sees: Tensor, base: Any) -> Tensor:
+    """As the model's attention reads it: one that is written out in full adds it."""
+    if base.get_decoder().config._attn_implementation != "eager":
+        return sees[:, None]
+    unseen = torch.zeros(sees.shape, dtype=base.dtype, device=sees.device)
+    return unseen.masked_fill_(~sees, torch.finfo(base.dtype).min)[:, None]
+
+
+@torch.no_grad()
+def no_packing(model: Any, feed: Feed, dtype: torch.dtype) -> str:
+    """Why the model cannot be read packed, or should not; empty if it can.
+
+    Args:
+        model: in evaluation mode.
+        feed: how ids become its input.
+        dtype: of its products.
+    """
+    if model.device.type != "cpu":
+        return "attention row after row suits a CPU alone"
+    text = base_of(model).config.get_text_config()
+    some = [i for i in range(text.vocab_size) if i not in feed.banned][:16]
+    if len(some) < 16:
+        return "its vocabulary is too small to try"
+    caches = [RaggedCache.empty([None] * 3, text.num_hidden_layers) for _ in range(2)]
+    for new in ([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3):
+        try:
+            one, other = (read(c, model, new, feed, ()) for read, c in zip((padded, packed), caches, strict=True))
+        except Exception as error:  # whatever a model's own code raises on being fed in this way
+            return one_line(error)
+        rows = [i for i, n in enumerate(new) if n]
+        apart, size = float((one[rows] - other[rows]).abs().max()), float(one[rows].abs().max())
+        if not apart <= TOLERANCE[dtype] * (1 + size):
+            return f"the two ways differ by {apart:.0e} in a logit"
+    return ""

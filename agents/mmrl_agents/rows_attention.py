@@ -1,0 +1,118 @@
+"""Attention of new tokens, packed into one line, to the keys and values of their own rows.
+
+Comes in: the queries of a line of tokens, and the keys and values of every row of a cache, new ones included.  Goes
+out: what each token attends to, in the line's order.  No token is padding, and no row reads another's.
+
+Linear layers then see each new token once, however ragged the rows are; attention runs row after row (rows alike in
+size together), which suits a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = "mmrl_rows"
+"""Of this attention among those of transformers, which builds no mask for it."""
+UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
+"""What some models ask of their attention, and this one does not do."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbours among a cache's rows that read equally many new tokens, and what these see.
+
+    Attributes:
+        rows: which rows; ``tokens``: their new tokens' places in the line, row after row.
+        new: tokens that each row reads; ``held``: the most that one holds then.
+        unseen: 0 for each of the first ``held`` tokens of its row that a new token attends to, minus infinity for
+            the others; None: it attends to all.  (A kernel would make as much of a mask of booleans, anew each time.)
+    """
+
+    rows: slice
+    tokens: slice
+    new: int
+    held: int
+    unseen: Float[Tensor, "rows 1 new held"] | Float[Tensor, "new held"] | None
+
+
+def spans(new: Sequence[int], held: Sequence[int], device: torch.device) -> list[Span]:
+    """Cut a cache's rows into spans.
+
+    Args:
+        new: tokens that each row reads; 0 for a row that reads nothing.
+        held: tokens of each row once it has read them.
+        device: of the masks.
+    """
+    found: list[Span] = []
+    row = token = 0
+    for (many, _), group in groupby(zip(new, held, strict=True), lambda r: (r[0], r[1] if r[0] > 1 else 0)):
+        sizes = [h for _, h in group]
+        after = token + many * len(sizes)
+        if many:
+            rows, tokens = slice(row, row + len(sizes)), slice(token, after)
+            found.append(Span(rows, tokens, many, max(sizes), _unseen(many, sizes, device)))
+        row, token = row + len(sizes), after
+    return found
+
+
+def _unseen(new: int, sizes: Sequence[int], device: torch.device) -> Tensor | None:
+    slots = torch.arange(max(sizes), device=device)
+    if new > 1:
+        hidden = slots > torch.arange(sizes[0] - new, sizes[0], device=device)[:, None]
+    elif min(sizes) < max(sizes):
+        hidden = (slots >= torch.tensor(list(sizes), device=device)[:, None])[:, None, None]
+    else:
+        return None
+    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+
+
+@contextmanager
+def by_rows(decoder: Any) -> Generator[None]:
+    """The decoder attends by rows, and must be given ``mmrl_rows``; afterwards it attends as before."""
+    config = decoder.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
+           key: Float[Tensor, "rows few slots dim"], value: Float[Tensor, "rows few slots out"],
+           attention_mask: Tensor | None, scaling: float | None = None, mmrl_rows: Sequence[Span] = (),
+           **kwargs: Any) -> tuple[Float[Tensor, "1 line heads out"], None]:  # fmt: skip
+    """Attention as a model of transformers calls it; heads that share keys are read together.
+
+    Raises:
+        ValueError: if the model asks for what this attention does not do, or did not hand on where its tokens stand.
+    """
+    asked = [name for name in UNKNOWN if kwargs.get(name) is not None]
+    if asked or not mmrl_rows or attention_mask is not None:
+        raise ValueError(f"attention by rows has no {', '.join(asked) or 'place for the tokens'}")
+    heads, few = query.shape[1], key.shape[1]
+    out = query.new_empty((query.shape[2], heads, value.shape[3]))
+    for span in mmrl_rows:
+        rows, times = span.rows.stop - span.rows.start, heads // few
+        asking = query[0, :, span.tokens].unflatten(1, (rows, span.new)).unflatten(0, (few, times))
+        asking = asking.permute(2, 0, 1, 3, 4).flatten(2, 3)
+        unseen = None if span.unseen is None else span.unseen.to(query.dtype)
+        if unseen is not None and span.new > 1 and times > 1:
+            unseen = unseen.repeat(times, 1)
+        found = scaled_dot_product_attention(asking, key[span.rows, :, : span.held], value[span.rows, :, : span.held],
+                                             attn_mask=unseen, scale=scaling)  # fmt: skip
+        out[span.tokens] = found.unflatten(2, (times, span.new)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
+    return out[None], None
+
+
+AttentionInterface.register(NAME, attend)

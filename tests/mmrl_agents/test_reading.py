@@ -1,0 +1,130 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from learner_tools import VOCAB, llama, lora
+
+from mmrl_agents.feed import Feed
+from mmrl_agents.generate import Generator, Row
+from mmrl_agents.kv_cache import RaggedCache
+from mmrl_agents.reading import no_packing, packed, padded
+
+TURNS: Sequence[Sequence[Sequence[int]]] = (
+    [[3], list(range(2, 60)), [5, 6], [9] * 7],
+    [[7], [8], [9], [10]],
+    [[], [11, 12, 13], [], [14]],
+    [[15, 16], [], [17], [18, 19]],
+)
+"""New ids of four rows, time after time."""
+WAYS = {"padded": padded, "packed": packed}
+
+
+def falcon() -> Any:
+    """A model whose attention is its own, and knows nothing of transformers' others."""
+    from transformers import FalconConfig, FalconForCausalLM
+
+    torch.manual_seed(0)
+    return FalconForCausalLM(
+        FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=False,
+                     multi_query=False, new_decoder_architecture=False, parallel_attn=False, initializer_range=0.3)
+    ).eval()  # fmt: skip
+
+
+def gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=128,
+                                      initializer_range=0.3)).double().eval()  # fmt: skip
+
+
+@torch.no_grad()
+def alone(model: Any, ids: Sequence[int]) -> torch.Tensor:
+    return model(input_ids=torch.tensor([ids])).logits[0, -1]
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: llama().eval(), "one head a key": lambda: llama(num_key_value_heads=4).eval(),
+    "lora": lambda: lora(llama(), trained=True).eval(), "gpt2": gpt2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@torch.no_grad()
+def test_logits_are_those_of_each_row_alone(make: Callable[[], Any], way: Any) -> None:
+    model, cache = make(), RaggedCache.empty([None] * 4, 2)
+    for new in TURNS:
+        logits = way(cache, model, new, Feed(), ())
+        assert logits.shape == (4, VOCAB)
+        for row, more in enumerate(new):
+            if more:
+                torch.testing.assert_close(logits[row], alone(model, cache.ids[row]))
+    assert [len(held) for held in cache.ids] == cache.places == [4, 62, 4, 11]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@torch.no_grad()
+def test_rows_taken_and_joined_go_on_as_before(way: Any) -> None:
+    from mmrl_agents.kv_cache import merge
+
+    model = llama().eval()
+    one, other = RaggedCache.empty(["a", "b"], 2), RaggedCache.empty(["c"], 2)
+    way(one, model, [[3, 4, 5], [6]], Feed(), ())
+    way(other, model, [list(range(2, 40))], Feed(), ())
+    both = merge([one.select([1, 0, 0], ["b", "a", "again"]), other])
+    assert (both.names, both.places) == (["b", "a", "again", "c"], [1, 3, 3, 38])
+    logits = way(both, model, [[7, 8], [9], [10], []], Feed(), ())
+    for row, ids in enumerate(([6, 7, 8], [3, 4, 5, 9], [3, 4, 5, 10])):
+        assert both.ids[row] == ids
+        torch.testing.assert_close(logits[row], alone(model, ids))
+    assert one.ids == [[3, 4, 5], [6]]  # what was taken is a copy
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))
+def test_models_that_can_be_read_packed_are(make: Callable[[], Any]) -> None:
+    assert no_packing(make(), Feed(), torch.float64) == ""
+
+
+def test_a_model_with_its_own_attention_is_read_padded() -> None:
+    model = falcon()
+    assert no_packing(model, Feed(), torch.float32)
+    rows = [Row(f"e{i}", tuple(range(2, 4 + 3 * i)), (i,), 5) for i in range(3)]
+    made = Generator(model, (), 1.0)
+    first = made.sample(rows)
+    more = [Row(r.episode, (*r.prompt, *s.ids, 20), (9,), 4) for r, s in zip(rows, first, strict=True)]
+    again = made.sample(more)
+    assert made._way is padded
+    plain = Generator(model, (), 1.0)
+    plain._keeps = False
+    assert [s.ids for s in plain.sample(rows)] == [s.ids for s in first]
+    assert [s.ids for s in plain.sample(more)] == [s.ids for s in again]
+
+
+def test_two_ways_that_differ_are_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmrl_agents import reading
+
+    def off(*args: Any) -> torch.Tensor:
+        return packed(*args) + 0.01
+
+    monkeypatch.setattr(reading, "packed", off)
+    assert no_packing(llama().eval(), Feed(), torch.float64) == "the two ways differ by 1e-02 in a logit"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@torch.no_grad()
+def test_a_short_prompt_beside_a_long_one_stays_finite(dtype: torch.dtype, attention: str, way: Any) -> None:
+    model = llama(dtype=dtype).eval()
+    model.set_attn_implementation(attention)
+    cache = RaggedCache.empty(["short", "long"], 2)
+    for new in ([[3], list(range(2, 60))], [[], [4]]):
+        logits = way(cache, model, new, Feed(), ())
+        assert torch.isfinite(logits).all()
+    for layer in cache.layers:
+        assert layer.keys is not None
+        assert layer.values is not None
+        assert torch.isfinite(layer.keys).all()
+        assert torch.isfinite(layer.values).all()
