@@ -181,7 +181,9 @@ class Generator:
             cache = RaggedCache.empty([None] * len(unique), layers)
             out = self._feed(cache, [first[key] for key in unique])
             index = [unique.index((r.prompt, r.images)) for r in fresh]
-            parts.append(cache.select(index, [r.episode for r in fresh]))
+            names: list[str | None] = [r.episode for r in fresh]
+            cache.names = names[: len(unique)]
+            parts.append(cache.fan_out(index, names) if len(unique) < len(fresh) else cache)
             logits.append(out[torch.tensor(index, device=out.device)])
             order += [r.episode for r in fresh]
         return merge(parts), torch.cat(logits), [order.index(r.episode) for r in rows]

@@ -114,6 +114,8 @@ class RaggedCache:
         ids: the token ids that each row holds.
         images: the images that stand among them.
         places: the position of each row's next token.
+        prompts: what several rows begin with, if its keys and values are not in ``layers`` but there, once.
+        roots: the row of ``prompts`` that each row begins with.
     """
 
     def __init__(self, names: Sequence[str | None], layers: Sequence[SlabLayer], ids: list[list[int]],
@@ -123,6 +125,8 @@ class RaggedCache:
         self.ids = ids
         self.images = images
         self.places = places
+        self.prompts: RaggedCache | None = None
+        self.roots: list[int] = []
 
     @classmethod
     def empty(cls, names: Sequence[str | None], n_layers: int) -> RaggedCache:
@@ -133,7 +137,13 @@ class RaggedCache:
     @property
     def nbytes(self) -> int:
         """Memory held by keys and values, in bytes."""
-        return sum(2 * layer.room_k.nbytes for layer in self.layers if layer.room_k is not None)
+        own = sum(2 * layer.room_k.nbytes for layer in self.layers if layer.room_k is not None)
+        return own + (self.prompts.nbytes if self.prompts is not None else 0)
+
+    @property
+    def begins(self) -> list[int]:
+        """How many of each row's tokens are in ``prompts``."""
+        return [0] * len(self.ids) if self.prompts is None else [len(self.prompts.ids[root]) for root in self.roots]
 
     def append(self, new: Sequence[Sequence[int]], images: Sequence[Sequence[Image]], places: list[int]) -> None:
         """Note what every row has read, and where it goes on."""
@@ -144,19 +154,38 @@ class RaggedCache:
 
     def cut(self, row: int, keep: int) -> None:
         """Forget what a row holds after its first ``keep`` ids; only where these are all, or no images stand in it."""
+        self.gather()
         if keep < len(self.ids[row]):
             self.ids[row] = self.ids[row][:keep]
             self.places[row] = keep
 
+    def fan_out(self, rows: Sequence[int], names: Sequence[str | None]) -> RaggedCache:
+        """A new cache of the given rows, most of them several times, that reads them here and adds to them there."""
+        made = RaggedCache(names, [SlabLayer() for _ in self.layers], [list(self.ids[r]) for r in rows],
+                           [self.images[r] for r in rows], [self.places[r] for r in rows])  # fmt: skip
+        made.prompts, made.roots = self, list(rows)
+        return made
+
+    def gather(self) -> None:
+        """Give every row a copy of what it reads in ``prompts``."""
+        if self.prompts is None:
+            return
+        spans = [(root, n, len(ids)) for root, n, ids in zip(self.roots, self.begins, self.ids, strict=True)]
+        for layer, before in zip(self.layers, self.prompts.layers, strict=True):
+            keys, values = _joined(before.keys, layer.keys, spans), _joined(before.values, layer.values, spans)
+            layer.load(keys, values, max(len(ids) for ids in self.ids))
+        self.prompts, self.roots = None, []
+
     def select(self, rows: Sequence[int], names: Sequence[str | None] | None = None) -> RaggedCache:
         """A new cache of the given rows, in that order; a row may be taken several times."""
+        self.gather()
         slots = max(len(self.ids[r]) for r in rows)
         layers: list[SlabLayer] = []
         for layer in self.layers:
             assert layer.keys is not None
             assert layer.values is not None
             made = SlabLayer()
-            made.load(*(_taken(held[:, :, :slots], rows) for held in (layer.keys, layer.values)), slots)
+            made.load(_taken(layer.keys[:, :, :slots], rows), _taken(layer.values[:, :, :slots], rows), slots)
             layers.append(made)
         chosen = names if names is not None else [self.names[r] for r in rows]
         return RaggedCache(chosen, layers, [list(self.ids[r]) for r in rows], [self.images[r] for r in rows],
@@ -170,10 +199,24 @@ def _taken(states: Tensor, rows: Sequence[int]) -> Float[Tensor, "chosen heads r
     return made
 
 
+def _joined(before: Tensor | None, own: Tensor | None,
+            spans: Sequence[tuple[int, int, int]]) -> Float[Tensor, "rows heads room dim"]:  # fmt: skip
+    """What each row begins with (its row there, how much of it) and behind that its own, up to its length."""
+    assert before is not None
+    made = _room(before[:, :, :0], len(spans), max(length for _, _, length in spans))
+    for row, (root, size, length) in enumerate(spans):
+        made[row, :, :size] = before[root, :, :size]
+        if own is not None:
+            made[row, :, size:length] = own[row, :, : length - size]
+    return made
+
+
 def merge(caches: Sequence[RaggedCache]) -> RaggedCache:
     """One cache of all rows, in order."""
     if len(caches) == 1:
         return caches[0]
+    for cache in caches:
+        cache.gather()
     slots = max(len(i) for c in caches for i in c.ids)
     layers: list[SlabLayer] = []
     for depth in range(len(caches[0].layers)):

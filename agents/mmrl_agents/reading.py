@@ -20,7 +20,7 @@ from mmrl.image import Image
 from mmrl_agents.decoder import base_of, with_cache
 from mmrl_agents.feed import Feed
 from mmrl_agents.kv_cache import RaggedCache, Target
-from mmrl_agents.rows_attention import by_rows, spans
+from mmrl_agents.rows_attention import Places, by_rows, shared_spans, spans
 
 Read = Callable[[RaggedCache, Any, Sequence[Sequence[int]], Feed, Sequence[Sequence[Image]]], Tensor]
 """``(cache, model, new ids of each row, feed, images among each row's)`` to logits, shape (rows, vocab); those of a row
@@ -33,6 +33,7 @@ def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
            images: Sequence[Sequence[Image]]) -> Float[Tensor, "rows vocab"]:  # fmt: skip
     """Every row beside the others, the shorter ones padded on the left; a mask shows each its own tokens."""
     base, shown, device = base_of(model), images or [()] * len(new), model.device
+    cache.gather()
     width = max(len(n) for n in new)
     ids = torch.tensor([[0] * (width - len(n)) + list(n) for n in new], device=device)
     positions, places = feed.positions(new, shown, cache.places, width)
@@ -57,7 +58,8 @@ def packed(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
     shown, device = images or [()] * len(new), model.device
     ids = torch.tensor([[i for n in new for i in n]], device=device)
     found = {row: feed.positions([n], [shown[row]], [cache.places[row]], len(n)) for row, n in enumerate(new) if n}
-    sizes, before = [len(n) for n in new], [len(held) for held in cache.ids]
+    sizes = [len(n) for n in new]
+    before = [len(held) - shared for held, shared in zip(cache.ids, cache.begins, strict=True)]
     held = [at + n for at, n in zip(before, sizes, strict=True)]
     slots = torch.tensor([at + i for at, n in zip(before, sizes, strict=True) for i in range(n)], device=device)
     rows = torch.arange(len(new)).repeat_interleave(torch.tensor(sizes)).to(device)
@@ -68,9 +70,19 @@ def packed(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
     with by_rows(base_of(model).get_decoder()):
         logits = last_logits(model, feed.tokens(ids, line), Cache(layers=[*cache.layers]), last, use_cache=True,
                              position_ids=torch.cat([p for p, _ in found.values()], dim=-1).to(device),
-                             mmrl_rows=spans(sizes, held, device))  # fmt: skip
+                             mmrl_places=_places(cache, sizes, held))  # fmt: skip
     cache.append(new, shown, [found[row][1][0] if row in found else at for row, at in enumerate(cache.places)])
     return logits.new_zeros((len(new), logits.shape[1])).index_copy(0, reading, logits)
+
+
+def _places(cache: RaggedCache, sizes: Sequence[int], held: Sequence[int]) -> Places:
+    own = spans(sizes, held, torch.device("cpu"))
+    if cache.prompts is None:
+        return Places(own)
+    known = [len(ids) for ids in cache.prompts.ids]
+    layers = [(layer.keys, layer.values) for layer in cache.prompts.layers]
+    return Places(own, shared_spans(sizes, cache.roots, known),
+                  [(k, v) for k, v in layers if k is not None and v is not None])  # fmt: skip
 
 
 def last_logits(model: Any, tokens: dict[str, Tensor], cache: Any, at: Tensor | None,
@@ -124,8 +136,10 @@ def no_packing(model: Any, feed: Feed, dtype: torch.dtype) -> str:
     if len(some) < 16:
         return "its vocabulary is too small to try"
     caches = [RaggedCache.empty([None] * 3, text.num_hidden_layers) for _ in range(2)]
-    for new in ([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3):
+    for turn, new in enumerate(([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3)):
         try:
+            if turn == 1:  # as the rows of a group read one prompt
+                caches = [caches[0].select([0, 0, 2]), caches[1].fan_out([0, 0, 2], [None] * 3)]
             one, other = (read(c, model, new, feed, ()) for read, c in zip((padded, packed), caches, strict=True))
         except Exception as error:  # whatever a model's own code raises on being fed in this way
             return one_line(error)

@@ -1,10 +1,12 @@
 """Attention of new tokens, packed into one line, to the keys and values of their own rows.
 
-Comes in: the queries of a line of tokens, and the keys and values of every row of a cache, new ones included.  Goes
-out: what each token attends to, in the line's order.  No token is padding, and no row reads another's.
+Comes in: the queries of a line of tokens, the keys and values of every row of a cache, new ones included, and those of
+prompts that several rows share.  Goes out: what each token attends to, in the line's order.  No token is padding, and
+no row reads another's.
 
 Linear layers then see each new token once, however ragged the rows are; attention runs row after row (rows alike in
-size together), which suits a CPU.
+size together), which suits a CPU.  A shared prompt is read once for all of its rows: attention over it and over what
+is a row's own are joined by how much weight each has (the sums of their softmaxes).
 """
 
 from __future__ import annotations
@@ -18,22 +20,23 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 NAME = "mmrl_rows"
 """Of this attention among those of transformers, which builds no mask for it."""
+KERNEL: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+"""PyTorch's attention on a CPU; unlike the function around it, it also gives the sums."""
 UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
 """What some models ask of their attention, and this one does not do."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbours among a cache's rows that read equally many new tokens, and what these see.
+    """Neighbours among the rows of keys that as many new tokens read, and what these see.
 
     Attributes:
-        rows: which rows; ``tokens``: their new tokens' places in the line, row after row.
-        new: tokens that each row reads; ``held``: the most that one holds then.
+        rows: which rows; ``tokens``: the places in the line of the tokens that read them, row after row.
+        new: tokens that read each row; ``held``: the most that one holds then.
         unseen: 0 for each of the first ``held`` tokens of its row that a new token attends to, minus infinity for
             the others; None: it attends to all.  (A kernel would make as much of a mask of booleans, anew each time.)
     """
@@ -43,6 +46,22 @@ class Span:
     new: int
     held: int
     unseen: Float[Tensor, "rows 1 new held"] | Float[Tensor, "new held"] | None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a line stand.
+
+    Attributes:
+        own: in the keys that attention is called with.
+        shared: in those of shared prompts, of which every token sees all; empty if there are none, else every token
+            reads one.
+        prompts: keys and values of these, by layer.
+    """
+
+    own: Sequence[Span]
+    shared: Sequence[Span] = ()
+    prompts: Sequence[tuple[Tensor, Tensor]] = ()
 
 
 def spans(new: Sequence[int], held: Sequence[int], device: torch.device) -> list[Span]:
@@ -65,6 +84,24 @@ def spans(new: Sequence[int], held: Sequence[int], device: torch.device) -> list
     return found
 
 
+def shared_spans(new: Sequence[int], roots: Sequence[int], held: Sequence[int]) -> list[Span]:
+    """Where the rows' new tokens stand in the prompts that they share.
+
+    Args:
+        new: tokens that each row reads.
+        roots: the prompt of each row.
+        held: tokens of each prompt.
+    """
+    found: list[Span] = []
+    token = 0
+    for root, group in groupby(zip(roots, new, strict=True), lambda r: r[0]):
+        many = sum(n for _, n in group)
+        if many:
+            found.append(Span(slice(root, root + 1), slice(token, token + many), many, held[root], None))
+        token += many
+    return found
+
+
 def _unseen(new: int, sizes: Sequence[int], device: torch.device) -> Tensor | None:
     slots = torch.arange(max(sizes), device=device)
     if new > 1:
@@ -78,7 +115,7 @@ def _unseen(new: int, sizes: Sequence[int], device: torch.device) -> Tensor | No
 
 @contextmanager
 def by_rows(decoder: Any) -> Generator[None]:
-    """The decoder attends by rows, and must be given ``mmrl_rows``; afterwards it attends as before."""
+    """The decoder attends by rows, and must be given ``mmrl_places``; afterwards it attends as before."""
     config = decoder.config
     before = config._attn_implementation
     config._attn_implementation = NAME
@@ -89,30 +126,47 @@ def by_rows(decoder: Any) -> Generator[None]:
 
 
 def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
-           key: Float[Tensor, "rows few slots dim"], value: Float[Tensor, "rows few slots out"],
-           attention_mask: Tensor | None, scaling: float | None = None, mmrl_rows: Sequence[Span] = (),
-           **kwargs: Any) -> tuple[Float[Tensor, "1 line heads out"], None]:  # fmt: skip
-    """Attention as a model of transformers calls it; heads that share keys are read together.
+           key: Float[Tensor, "rows few slots dim"], value: Float[Tensor, "rows few slots dim"],
+           attention_mask: Tensor | None, scaling: float | None = None, mmrl_places: Places | None = None,
+           **kwargs: Any) -> tuple[Float[Tensor, "1 line heads dim"], None]:  # fmt: skip
+    """Attention as a model of transformers calls it.
 
     Raises:
         ValueError: if the model asks for what this attention does not do, or did not hand on where its tokens stand.
     """
     asked = [name for name in UNKNOWN if kwargs.get(name) is not None]
-    if asked or not mmrl_rows or attention_mask is not None:
+    if asked or mmrl_places is None or attention_mask is not None:
         raise ValueError(f"attention by rows has no {', '.join(asked) or 'place for the tokens'}")
+    if not mmrl_places.shared:
+        return _over(query, key, value, scaling, mmrl_places.own)[None], None
+    layer: Any = module.layer_idx
+    keys, values = mmrl_places.prompts[layer]
+    kind = torch.promote_types(query.dtype, torch.float32)
+    mine, ours = torch.empty((2, query.shape[2], query.shape[1], 1), dtype=kind, device=query.device)
+    own = _over(query, key, value, scaling, mmrl_places.own, mine)
+    shared = _over(query, keys, values, scaling, mmrl_places.shared, ours)
+    return torch.lerp(shared, own, torch.sigmoid(mine - ours).to(own.dtype))[None], None
+
+
+def _over(query: Float[Tensor, "1 heads line dim"], key: Float[Tensor, "rows few slots dim"],
+          value: Float[Tensor, "rows few slots dim"], scaling: float | None, spans: Sequence[Span],
+          sums: Float[Tensor, "line heads 1"] | None = None) -> Float[Tensor, "line heads dim"]:  # fmt: skip
+    """What the tokens of spans attend to; the logarithms of their softmaxes' sums go to ``sums``."""
     heads, few = query.shape[1], key.shape[1]
+    times = heads // few
     out = query.new_empty((query.shape[2], heads, value.shape[3]))
-    for span in mmrl_rows:
-        rows, times = span.rows.stop - span.rows.start, heads // few
+    for span in spans:
+        rows = span.rows.stop - span.rows.start
         asking = query[0, :, span.tokens].unflatten(1, (rows, span.new)).unflatten(0, (few, times))
-        asking = asking.permute(2, 0, 1, 3, 4).flatten(2, 3)
         unseen = None if span.unseen is None else span.unseen.to(query.dtype)
         if unseen is not None and span.new > 1 and times > 1:
             unseen = unseen.repeat(times, 1)
-        found = scaled_dot_product_attention(asking, key[span.rows, :, : span.held], value[span.rows, :, : span.held],
-                                             attn_mask=unseen, scale=scaling)  # fmt: skip
+        found, log = KERNEL(asking.permute(2, 0, 1, 3, 4).flatten(2, 3), key[span.rows, :, : span.held],
+                            value[span.rows, :, : span.held], 0.0, False, attn_mask=unseen, scale=scaling)  # fmt: skip
         out[span.tokens] = found.unflatten(2, (times, span.new)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
-    return out[None], None
+        if sums is not None:
+            sums[span.tokens, :, 0] = log.unflatten(2, (times, span.new)).permute(0, 3, 1, 2).flatten(2).flatten(0, 1)
+    return out
 
 
 AttentionInterface.register(NAME, attend)

@@ -144,8 +144,9 @@ def _read(base: Any, decoder: Any, rows: int, tokens: int, layers: Sequence[Slab
 def _full(keys: torch.Size, values: torch.Size, sampling: Sampling, dtype: torch.dtype) -> SlabLayer:
     """A layer that holds all but the last token of every row, with the room that it has grown to by then."""
     room, layer = room_of(sampling), SlabLayer()
-    layer.load(*(torch.empty((sampling.rows, heads, room, dim), dtype=dtype, device=META)
-                 for _, heads, _, dim in (keys, values)), sampling.length - 1)  # fmt: skip
+    made = [torch.empty((sampling.rows, heads, room, dim), dtype=dtype, device=META)
+            for _, heads, _, dim in (keys, values)]  # fmt: skip
+    layer.load(made[0], made[1], sampling.length - 1)
     return layer
 
 

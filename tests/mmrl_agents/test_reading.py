@@ -82,6 +82,29 @@ def test_rows_taken_and_joined_go_on_as_before(way: Any) -> None:
     assert one.ids == [[3, 4, 5], [6]]  # what was taken is a copy
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@torch.no_grad()
+def test_rows_that_share_a_prompt_go_on_as_if_each_had_its_own(way: Any) -> None:
+    model, prompts = llama().eval(), RaggedCache.empty([None] * 2, 2)
+    way(prompts, model, [[3, 4, 5], list(range(2, 40))], Feed(), ())
+    cache = prompts.fan_out([0, 0, 1, 1], list("abcd"))
+    for new in ([[6], [7], [8], [9]], [[], [10, 11], [12], []]):
+        logits = way(cache, model, new, Feed(), ())
+        for row, more in enumerate(new):
+            if more:
+                torch.testing.assert_close(logits[row], alone(model, cache.ids[row]))
+    assert (cache.prompts is prompts) == (way is packed)  # padded, every row needs its own
+    assert [len(ids) for ids in prompts.ids] == [3, 38]
+    cache.gather()
+    assert cache.prompts is None
+    cache.cut(1, 4)
+    logits = way(cache, model, [[13], [14], [], [15]], Feed(), ())
+    for row, ids in enumerate(([3, 4, 5, 6, 13], [3, 4, 5, 7, 14], None, [*range(2, 40), 9, 15])):
+        if ids is not None:
+            assert cache.ids[row] == ids
+            torch.testing.assert_close(logits[row], alone(model, ids))
+
+
 @pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))
 def test_models_that_can_be_read_packed_are(make: Callable[[], Any]) -> None:
     assert no_packing(make(), Feed(), torch.float64) == ""

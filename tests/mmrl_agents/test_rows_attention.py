@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmrl_agents.rows_attention import NAME, Span, attend, by_rows, spans
+from mmrl_agents.rows_attention import NAME, Places, Span, attend, by_rows, shared_spans, spans
 
 CPU = torch.device("cpu")
 
@@ -39,9 +39,9 @@ def test_each_token_attends_to_its_own_row_up_to_itself(few: int, new: list[int]
     held = [4 + 2 * (i % 3) for i in range(6)]
     query = torch.randn((1, 4, sum(new), 5), generator=made, dtype=torch.float64)
     key = torch.randn((6, few, 10, 5), generator=made, dtype=torch.float64)
-    value = torch.randn((6, few, 10, 7), generator=made, dtype=torch.float64)
-    out, _ = attend(torch.nn.Module(), query, key, value, None, 0.4, mmrl_rows=spans(new, held, CPU))
-    assert out.shape == (1, sum(new), 4, 7)
+    value = torch.randn((6, few, 10, 5), generator=made, dtype=torch.float64)
+    out, _ = attend(torch.nn.Module(), query, key, value, None, 0.4, mmrl_places=Places(spans(new, held, CPU)))
+    assert out.shape == (1, sum(new), 4, 5)
     token = 0
     for row, (n, h) in enumerate(zip(new, held, strict=True)):
         for back in range(n, 0, -1):
@@ -52,14 +52,45 @@ def test_each_token_attends_to_its_own_row_up_to_itself(few: int, new: list[int]
             token += 1
 
 
+def test_spans_of_shared_prompts() -> None:
+    assert shared_spans([1, 2, 0, 3, 0], [0, 0, 1, 1, 2], [7, 8, 9]) == [
+        Span(slice(0, 1), slice(0, 3), 3, 7, None),
+        Span(slice(1, 2), slice(3, 6), 3, 8, None),
+    ]
+
+
+@pytest.mark.parametrize("few", [1, 2, 4])
+def test_a_shared_prompt_and_a_rows_own_are_attended_to_as_one(few: int) -> None:
+    made = torch.Generator().manual_seed(0)
+    new, held, roots, known = [2, 1, 1, 3], [2, 3, 1, 5], [1, 1, 0, 0], [6, 4]
+    query = torch.randn((1, 4, sum(new), 5), generator=made, dtype=torch.float64)
+    key, value = (torch.randn((4, few, 5, 5), generator=made, dtype=torch.float64) for _ in range(2))
+    keys, values = (torch.randn((2, few, 6, 5), generator=made, dtype=torch.float64) for _ in range(2))
+    layer = torch.nn.Module()
+    layer.layer_idx = 1
+    places = Places(spans(new, held, CPU), shared_spans(new, roots, known), [(key, value), (keys, values)])
+    out, _ = attend(layer, query, key, value, None, 0.4, mmrl_places=places)
+    token = 0
+    for row, (n, h, root) in enumerate(zip(new, held, roots, strict=True)):
+        for back in range(n, 0, -1):
+            parts = ((keys, key), (values, value))
+            k, v = (
+                torch.cat([b[root, :, : known[root]], own[row, :, : h - back + 1]], 1).repeat_interleave(4 // few, 0)
+                for b, own in parts
+            )
+            expected = scaled_dot_product_attention(query[0, :, token, None], k, v, scale=0.4)[:, 0]
+            torch.testing.assert_close(out[0, token], expected)
+            token += 1
+
+
 @pytest.mark.parametrize(
     ("more", "line"),
-    [({"softcap": 50.0}, "no softcap"), ({"s_aux": torch.ones(4)}, "no s_aux"), ({"mmrl_rows": ()}, "no place")],
+    [({"softcap": 50.0}, "no softcap"), ({"s_aux": torch.ones(4)}, "no s_aux"), ({"mmrl_places": None}, "no place")],
 )
 def test_what_it_does_not_do_is_refused(more: dict[str, object], line: str) -> None:
     states = torch.zeros((1, 1, 1, 2))
     with pytest.raises(ValueError, match=line):
-        attend(torch.nn.Module(), states, states, states, None, **{"mmrl_rows": spans([1], [1], CPU), **more})
+        attend(torch.nn.Module(), states, states, states, None, **{"mmrl_places": Places(spans([1], [1], CPU)), **more})
 
 
 def test_a_decoder_attends_as_before_afterwards() -> None:
