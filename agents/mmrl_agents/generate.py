@@ -23,7 +23,7 @@ from mmrl_agents.feed import Feed
 from mmrl_agents.forward import Forward
 from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
 from mmrl_agents.packs import common
-from mmrl_agents.reading import Read, last_logits, no_packing, packed, padded
+from mmrl_agents.reading import WAYS, Read, last_logits, padded, way_to_read
 from mmrl_agents.vision import Vision
 
 LOG = logging.getLogger(__name__)
@@ -46,11 +46,14 @@ class Row:
     def shared(self, ids: Sequence[int], images: Sequence[Image]) -> int:
         """With how many of these ids, among which these images stand, the prompt begins; its last id does not count.
 
-        All of them, or (images may differ where ids agree) as many as agree where there are no images.
+        All of them, or (images may differ where ids agree) as many as agree where there are no images; 0 where that is
+        less than a quarter of the prompt.
         """
         if len(ids) < len(self.prompt) and list(self.prompt[: len(ids)]) == list(ids):
-            return len(ids) if self.images[: len(images)] == tuple(images) else 0
-        return 0 if images or self.images else common(ids, self.prompt[:-1])
+            same = len(ids) if self.images[: len(images)] == tuple(images) else 0
+        else:
+            same = 0 if images or self.images else common(ids, self.prompt[:-1])
+        return same if 4 * same >= len(self.prompt) else 0
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ class Generator:
         self.forward = Forward(bfloat16=bfloat16)
         self.end_ids = frozenset(end_ids)
         self.temperature = temperature
-        self._keeps = can_keep(model)
+        self._keeps: bool | None = None if can_keep(model) else False
         self._held: list[RaggedCache] = []
-        self._way: Read | None = None
+        self._read: Read = padded
 
     def forget(self) -> None:
         """Drop all kept keys, values and features; call it whenever the weights have changed."""
@@ -101,9 +104,18 @@ class Generator:
         self.model.eval()
         try:
             with self.forward.autocast(self.model.device):
+                if self._keeps is None:
+                    self._choose()
                 return self._sample(rows) if self._keeps else self._sample_plain(rows)
         finally:
             self.model.train(training)
+
+    def _choose(self) -> None:
+        """How the model reads new tokens behind those that are kept, if it can; tried once."""
+        way, why = way_to_read(self.model, self.feed, self.forward.dtype(self.model.dtype))
+        LOG.info("new tokens are read %s%s", way or "with all before them", f" ({why})" if why else "")
+        self._keeps = way is not None
+        self._read = WAYS.get(way or "", padded)
 
     def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
         cache, logits, place = self._start(rows)
@@ -118,7 +130,7 @@ class Generator:
             feed = [a.unfed() if a is not None else [] for a in slots]
             if all(a is None or a.done(self.end_ids) for a in slots):
                 break
-            logits = self._read(cache, feed)
+            logits = self._read(cache, self.model, feed, self.feed, ())
             for a in slots:
                 if a is not None:
                     a.fed = len(a.ids)
@@ -164,7 +176,7 @@ class Generator:
 
     def _start(self, rows: Sequence[Row]) -> tuple[RaggedCache, Tensor, list[int]]:
         """Feed the prompts; returns a cache, its logits, and each row's place in it."""
-        found = {row.episode: hit for row in rows if (hit := self._find(row)) is not None}
+        found = {row.episode: hit for row in rows if (hit := self._recall(row)) is not None}
         whole = self._whole(rows, found)
         if whole is not None:
             at = {n: i for i, n in enumerate(whole.names)}
@@ -182,14 +194,16 @@ class Generator:
             out = self._feed(cache, [first[key] for key in unique])
             index = [unique.index((r.prompt, r.images)) for r in fresh]
             names: list[str | None] = [r.episode for r in fresh]
-            cache.names = names[: len(unique)]
-            parts.append(cache.fan_out(index, names) if len(unique) < len(fresh) else cache)
+            if len(unique) < len(fresh):
+                cache = cache.fan_out(index, names)
+            cache.names = names
+            parts.append(cache)
             logits.append(out[torch.tensor(index, device=out.device)])
             order += [r.episode for r in fresh]
         return merge(parts), torch.cat(logits), [order.index(r.episode) for r in rows]
 
-    def _find(self, row: Row) -> tuple[RaggedCache, int] | None:
-        """The kept cache and row that hold a proper prefix of the row's prompt, and after this nothing else."""
+    def _recall(self, row: Row) -> tuple[RaggedCache, int] | None:
+        """The kept cache and row that hold a proper prefix of the row's prompt; what they hold beyond it is dropped."""
         for cache in self._held:
             if row.episode in cache.names:
                 i = cache.names.index(row.episode)
@@ -203,16 +217,7 @@ class Generator:
         pairs = list(zip(rows, cache.ids, cache.images, strict=True))
         new = [r.prompt[len(held) :] if r is not None else () for r, held, _ in pairs]
         images = [r.images[len(held) :] if r is not None else () for r, _, held in pairs]
-        return self._read(cache, new, images)
-
-    def _read(self, cache: RaggedCache, new: Sequence[Sequence[int]],
-              images: Sequence[Sequence[Image]] = ()) -> Float[Tensor, "rows vocab"]:  # fmt: skip
-        """Read new ids in the way that suits the model, which is tried once."""
-        if self._way is None:
-            why = no_packing(self.model, self.feed, self.forward.dtype(self.model.dtype))
-            LOG.info("new tokens are read %s", f"padded: {why}" if why else "packed")
-            self._way = padded if why else packed
-        return self._way(cache, self.model, new, self.feed, images)
+        return self._read(cache, self.model, new, self.feed, images)
 
     def _whole(self, rows: Sequence[Row], found: dict[str, tuple[RaggedCache, int]]) -> RaggedCache | None:
         """The one cache that holds all rows and little else, which can then be used without a copy."""

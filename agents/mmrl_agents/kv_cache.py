@@ -51,9 +51,13 @@ class SlabLayer(DynamicLayer):
         self.used = 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write keys and values, shape (lines, heads, new, dim), to the target; returns those of all rows."""
+        """Write keys and values, shape (lines, heads, new, dim), to the target; returns those of all rows.
+
+        Keys are kept in the values' type, in which autocast would compare them anyway.
+        """
         to = self.target
         assert to is not None
+        key_states = key_states.to(value_states.dtype)
         self.room_k = _written(self._grown(self.room_k, key_states, to), key_states, to)
         self.room_v = _written(self._grown(self.room_v, value_states, to), value_states, to)
         self.used = to.end

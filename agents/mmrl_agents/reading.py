@@ -1,8 +1,8 @@
 """How rows of a cache read new tokens: padded beside each other, or packed into one line.
 
 Comes in: a cache, and the new ids of every row.  Goes out: logits after the last token of every row that read some; the
-cache holds the tokens then.  Packed, nothing is computed for padding; not every model can be fed that way, so that both
-are compared before the first use.
+cache holds the tokens then.  Packed, nothing is computed for padding; not every model can be fed that way, or with a
+mask of its own for every token, so that a way is compared with rows read alone before its first use.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mmrl.image import Image
 from mmrl_agents.decoder import base_of, with_cache
 from mmrl_agents.feed import Feed
 from mmrl_agents.kv_cache import RaggedCache, Target
-from mmrl_agents.rows_attention import Places, by_rows, shared_spans, spans
+from mmrl_agents.rows_attention import NAME, Places, attending, shared_spans, spans
 
 Read = Callable[[RaggedCache, Any, Sequence[Sequence[int]], Feed, Sequence[Sequence[Image]]], Tensor]
 """``(cache, model, new ids of each row, feed, images among each row's)`` to logits, shape (rows, vocab); those of a row
 that reads nothing mean nothing.  No images at all may be an empty sequence."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
-"""How far the logits of the two ways may lie apart: this times 1 + the largest of them."""
+"""How far logits may lie from those of a row read alone: this times the largest of them."""
 
 
 def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: Feed,
@@ -46,8 +46,12 @@ def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
                        len(new), end))  # fmt: skip
     # What pads sees the first slot, so that none sees nothing.
     sees = torch.arange(end) <= torch.where(real, slots, 0)[..., None]
-    logits = last_logits(model, feed.tokens(ids, images), Cache(layers=[*cache.layers]), None, use_cache=True,
-                         position_ids=positions.to(device), attention_mask=_mask(sees.to(device), base))  # fmt: skip
+    decoder = base.get_decoder()
+    eager = decoder.config._attn_implementation == "eager"
+    mask = _added(sees.to(device), base.dtype) if eager else sees.to(device)
+    with attending(decoder, "eager" if eager else "sdpa"):  # others know no mask of their own for every token
+        logits = last_logits(model, feed.tokens(ids, images), Cache(layers=[*cache.layers]), None, use_cache=True,
+                             position_ids=positions.to(device), attention_mask=mask[:, None])  # fmt: skip
     cache.append(new, shown, places)
     return logits
 
@@ -67,12 +71,12 @@ def packed(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
     reading = torch.tensor(list(found), device=device)
     last = (torch.tensor(sizes).cumsum(0) - 1).to(device)[reading]
     line = [[i for row in shown for i in row]] if images else []
-    with by_rows(base_of(model).get_decoder()):
+    with attending(base_of(model).get_decoder(), NAME):
         logits = last_logits(model, feed.tokens(ids, line), Cache(layers=[*cache.layers]), last, use_cache=True,
                              position_ids=torch.cat([p for p, _ in found.values()], dim=-1).to(device),
                              mmrl_places=_places(cache, sizes, held))  # fmt: skip
     cache.append(new, shown, [found[row][1][0] if row in found else at for row, at in enumerate(cache.places)])
-    return logits.new_zeros((len(new), logits.shape[1])).index_copy(0, reading, logits)
+    return logits.new_zeros((len(new), logits.shape[1])).index_copy_(0, reading, logits)
 
 
 def _places(cache: RaggedCache, sizes: Sequence[int], held: Sequence[int]) -> Places:
@@ -112,39 +116,53 @@ def _aim(cache: RaggedCache, target: Target) -> None:
         layer.target = target
 
 
-def _mask(sees: Tensor, base: Any) -> Tensor:
-    """As the model's attention reads it: one that is written out in full adds it."""
-    if base.get_decoder().config._attn_implementation != "eager":
-        return sees[:, None]
-    unseen = torch.zeros(sees.shape, dtype=base.dtype, device=sees.device)
-    return unseen.masked_fill_(~sees, torch.finfo(base.dtype).min)[:, None]
+def _added(sees: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as attention that is written out in full adds it."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)
+
+
+WAYS: dict[str, Read] = {"packed": packed, "padded": padded}
 
 
 @torch.no_grad()
-def no_packing(model: Any, feed: Feed, dtype: torch.dtype) -> str:
-    """Why the model cannot be read packed, or should not; empty if it can.
+def way_to_read(model: Any, feed: Feed, dtype: torch.dtype) -> tuple[str | None, str]:
+    """The first of :data:`WAYS` that gives the logits of rows read alone, and why those before it do not.
 
     Args:
         model: in evaluation mode.
         feed: how ids become its input.
         dtype: of its products.
     """
-    if model.device.type != "cpu":
-        return "attention row after row suits a CPU alone"
     text = base_of(model).config.get_text_config()
     some = [i for i in range(text.vocab_size) if i not in feed.banned][:16]
     if len(some) < 16:
-        return "its vocabulary is too small to try"
-    caches = [RaggedCache.empty([None] * 3, text.num_hidden_layers) for _ in range(2)]
-    for turn, new in enumerate(([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3)):
+        return "padded", "its vocabulary is too small to try"
+    reasons: list[str] = []
+    for name, way in WAYS.items():
+        if name == "packed" and model.device.type != "cpu":
+            reasons.append("packed suits a CPU alone")
+            continue
         try:
-            if turn == 1:  # as the rows of a group read one prompt
-                caches = [caches[0].select([0, 0, 2]), caches[1].fan_out([0, 0, 2], [None] * 3)]
-            one, other = (read(c, model, new, feed, ()) for read, c in zip((padded, packed), caches, strict=True))
+            why = _differs(way, model, feed, dtype, some)
         except Exception as error:  # whatever a model's own code raises on being fed in this way
-            return one_line(error)
-        rows = [i for i, n in enumerate(new) if n]
-        apart, size = float((one[rows] - other[rows]).abs().max()), float(one[rows].abs().max())
-        if not apart <= TOLERANCE[dtype] * (1 + size):
-            return f"the two ways differ by {apart:.0e} in a logit"
+            why = one_line(error)
+        if not why:
+            return name, "; ".join(reasons)
+        reasons.append(f"{name}: {why}")
+    return None, "; ".join(reasons)
+
+
+def _differs(way: Read, model: Any, feed: Feed, dtype: torch.dtype, some: Sequence[int]) -> str:
+    """How the logits of rows that grow differ from those of each row alone; empty if they do not."""
+    cache = RaggedCache.empty([None] * 3, base_of(model).config.get_text_config().num_hidden_layers)
+    for turn, new in enumerate(([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3)):
+        if turn == 1:  # as the rows of a group read one prompt
+            cache = cache.fan_out([0, 0, 2], [None] * 3)
+        found = way(cache, model, new, feed, ())
+        for row in (i for i, n in enumerate(new) if n):
+            tokens = feed.tokens(torch.tensor([cache.ids[row]], device=model.device), ())
+            alone = last_logits(model, tokens, None, None, use_cache=False)[0]
+            apart, size = float((found[row] - alone).abs().max()), float(alone.abs().max())
+            if not apart <= TOLERANCE.get(dtype, 0.1) * size:
+                return f"a logit differs by {apart:.0e}"
     return ""

@@ -11,8 +11,9 @@ is a row's own are joined by how much weight each has (the sums of their softmax
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -23,11 +24,10 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 NAME = "mmrl_rows"
-"""Of this attention among those of transformers, which builds no mask for it."""
-KERNEL: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-"""PyTorch's attention on a CPU; unlike the function around it, it also gives the sums."""
-UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
+"""Of this attention among those of transformers, which builds no mask for it.  It must be given ``mmrl_places``."""
+UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "sliding_window")
 """What some models ask of their attention, and this one does not do."""
+LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,20 @@ def _unseen(new: int, sizes: Sequence[int], device: torch.device) -> Tensor | No
 
 
 @contextmanager
-def by_rows(decoder: Any) -> Generator[None]:
-    """The decoder attends by rows, and must be given ``mmrl_places``; afterwards it attends as before."""
+def attending(decoder: Any, implementation: str) -> Generator[None]:
+    """The decoder attends in another way, one of transformers' names; afterwards as before.
+
+    The model's config says which, so that a model is one thread's while it is read; threads that come here wait for
+    each other.
+    """
     config = decoder.config
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+    with LOCK if config._attn_implementation != implementation else nullcontext():
+        before = config._attn_implementation
+        config._attn_implementation = implementation
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
 
 
 def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
@@ -137,6 +142,7 @@ def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
     asked = [name for name in UNKNOWN if kwargs.get(name) is not None]
     if asked or mmrl_places is None or attention_mask is not None:
         raise ValueError(f"attention by rows has no {', '.join(asked) or 'place for the tokens'}")
+    query = query.to(key.dtype)  # autocast leaves what is turned by positions in float32, and the cache does not
     if not mmrl_places.shared:
         return _over(query, key, value, scaling, mmrl_places.own)[None], None
     layer: Any = module.layer_idx
@@ -151,7 +157,11 @@ def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
 def _over(query: Float[Tensor, "1 heads line dim"], key: Float[Tensor, "rows few slots dim"],
           value: Float[Tensor, "rows few slots dim"], scaling: float | None, spans: Sequence[Span],
           sums: Float[Tensor, "line heads 1"] | None = None) -> Float[Tensor, "line heads dim"]:  # fmt: skip
-    """What the tokens of spans attend to; the logarithms of their softmaxes' sums go to ``sums``."""
+    """What the tokens of spans attend to; the logarithms of their softmaxes' sums go to ``sums``.
+
+    The kernel is PyTorch's on a CPU; the function around it does not give the sums.
+    """
+    kernel: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     heads, few = query.shape[1], key.shape[1]
     times = heads // few
     out = query.new_empty((query.shape[2], heads, value.shape[3]))
@@ -161,7 +171,7 @@ def _over(query: Float[Tensor, "1 heads line dim"], key: Float[Tensor, "rows few
         unseen = None if span.unseen is None else span.unseen.to(query.dtype)
         if unseen is not None and span.new > 1 and times > 1:
             unseen = unseen.repeat(times, 1)
-        found, log = KERNEL(asking.permute(2, 0, 1, 3, 4).flatten(2, 3), key[span.rows, :, : span.held],
+        found, log = kernel(asking.permute(2, 0, 1, 3, 4).flatten(2, 3), key[span.rows, :, : span.held],
                             value[span.rows, :, : span.held], 0.0, False, attn_mask=unseen, scale=scaling)  # fmt: skip
         out[span.tokens] = found.unflatten(2, (times, span.new)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
         if sums is not None:

@@ -102,8 +102,8 @@ def test_log_probabilities_are_the_learners_over_many_turns(temperature: float, 
 
 def test_kept_plain_and_evicted_give_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Generator(f32(), END, 1.0)
-    assert kept._keeps is True
     expected = ids(play(kept))
+    assert kept._keeps is True
     plain = Generator(f32(), END, 1.0)
     plain._keeps = False
     assert ids(play(plain)) == expected
@@ -188,6 +188,14 @@ def test_a_prompt_that_goes_another_way_keeps_what_it_begins_with() -> None:
     assert seen == [(1, 2 + 1), (1, 2)]  # 20 and 21 of the first, 10 of the second
     assert played[0][1].ids == Generator(model, (), 1.0).sample(more)[0].ids
     check_logprobs(model, 1.0, played, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "same"),
+    [((1, 2, 3, 4), 3), ((1, 2, 3), 2), ((1, 2), 1), ((1,), 0), ((1, 9, 9, 9), 1), ((1, 9, 9, 9, 9), 0), ((9, 1), 0)],
+)
+def test_what_a_prompt_shares_with_what_is_held(prompt: tuple[int, ...], same: int) -> None:
+    assert Row("e", prompt, (0,), 1).shared([1, 2, 3], ()) == same
 
 
 def test_another_prompt_under_a_kept_name_takes_its_place() -> None:

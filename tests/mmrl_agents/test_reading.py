@@ -8,7 +8,7 @@ from learner_tools import VOCAB, llama, lora
 from mmrl_agents.feed import Feed
 from mmrl_agents.generate import Generator, Row
 from mmrl_agents.kv_cache import RaggedCache
-from mmrl_agents.reading import no_packing, packed, padded
+from mmrl_agents.reading import packed, padded, way_to_read
 
 TURNS: Sequence[Sequence[Sequence[int]]] = (
     [[3], list(range(2, 60)), [5, 6], [9] * 7],
@@ -20,13 +20,13 @@ TURNS: Sequence[Sequence[Sequence[int]]] = (
 WAYS = {"padded": padded, "packed": packed}
 
 
-def falcon() -> Any:
-    """A model whose attention is its own, and knows nothing of transformers' others."""
+def falcon(alibi: bool = False) -> Any:
+    """A model whose attention is its own, and knows nothing of transformers' others; with alibi, nor of masks."""
     from transformers import FalconConfig, FalconForCausalLM
 
     torch.manual_seed(0)
     return FalconForCausalLM(
-        FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=False,
+        FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=alibi,
                      multi_query=False, new_decoder_architecture=False, parallel_attn=False, initializer_range=0.3)
     ).eval()  # fmt: skip
 
@@ -107,32 +107,54 @@ def test_rows_that_share_a_prompt_go_on_as_if_each_had_its_own(way: Any) -> None
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))
 def test_models_that_can_be_read_packed_are(make: Callable[[], Any]) -> None:
-    assert no_packing(make(), Feed(), torch.float64) == ""
+    assert way_to_read(make(), Feed(), torch.float64) == ("packed", "")
 
 
-def test_a_model_with_its_own_attention_is_read_padded() -> None:
-    model = falcon()
-    assert no_packing(model, Feed(), torch.float32)
+def test_autocast_is_read_packed() -> None:
+    model = llama(dtype=torch.float32, spread=0.1).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert way_to_read(model, Feed(), torch.bfloat16) == ("packed", "")
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+def test_a_model_that_cannot_be_read_packed_or_padded_is_not(alibi: bool) -> None:
+    model = falcon(alibi)
+    way, why = way_to_read(model, Feed(), torch.float32)
+    assert way == (None if alibi else "padded")
+    assert why.startswith("packed: ")
+    assert ("; padded: " in why) == alibi
     rows = [Row(f"e{i}", tuple(range(2, 4 + 3 * i)), (i,), 5) for i in range(3)]
-    made = Generator(model, (), 1.0)
+    made, plain = Generator(model, (), 1.0), Generator(model, (), 1.0)
+    plain._keeps = False
     first = made.sample(rows)
     more = [Row(r.episode, (*r.prompt, *s.ids, 20), (9,), 4) for r, s in zip(rows, first, strict=True)]
     again = made.sample(more)
-    assert made._way is padded
-    plain = Generator(model, (), 1.0)
-    plain._keeps = False
+    assert made._keeps is not alibi
     assert [s.ids for s in plain.sample(rows)] == [s.ids for s in first]
     assert [s.ids for s in plain.sample(more)] == [s.ids for s in again]
 
 
-def test_two_ways_that_differ_are_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@torch.no_grad()
+def test_attention_that_knows_no_mask_for_every_token_is_not_given_one() -> None:
+    model, cache = llama().eval(), RaggedCache.empty([None] * 4, 2)
+    expected = [alone(model, ids) for ids in TURNS[0]]
+    model.set_attn_implementation("flex_attention")
+    logits = padded(cache, model, TURNS[0], Feed(), ())
+    assert model.config._attn_implementation == "flex_attention"
+    torch.testing.assert_close(logits, torch.stack(expected))
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.005])
+def test_a_way_whose_logits_are_others_is_not_taken(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
     from mmrl_agents import reading
 
     def off(*args: Any) -> torch.Tensor:
-        return packed(*args) + 0.01
+        return packed(*args) * 1.01
 
-    monkeypatch.setattr(reading, "packed", off)
-    assert no_packing(llama().eval(), Feed(), torch.float64) == "the two ways differ by 1e-02 in a logit"
+    monkeypatch.setitem(reading.WAYS, "packed", off)
+    way, why = way_to_read(llama(spread=spread).eval(), Feed(), torch.float64)
+    assert way == "padded"
+    assert why.startswith("packed: a logit differs by ")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

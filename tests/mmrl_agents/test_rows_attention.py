@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmrl_agents.rows_attention import NAME, Places, Span, attend, by_rows, shared_spans, spans
+from mmrl_agents.rows_attention import NAME, Places, Span, attend, attending, shared_spans, spans
 
 CPU = torch.device("cpu")
 
@@ -99,7 +99,7 @@ def test_a_decoder_attends_as_before_afterwards() -> None:
     decoder = llama().get_decoder()
 
     def inside() -> None:
-        with by_rows(decoder):
+        with attending(decoder, NAME):
             assert decoder.config._attn_implementation == NAME
             raise KeyError
 

@@ -290,7 +290,7 @@ def test_a_group_shares_the_prompt_with_its_images() -> None:
 def test_images_are_read_packed(kind: str) -> None:
     policy = policy_of(kind)
     ask(policy, [request(f"{i}", [user(ONE, "What?" * i)], seed=i) for i in range(2)])
-    assert policy.generator._way is packed
+    assert policy.generator._read is packed
 
 
 @ALL

@@ -95,10 +95,12 @@ def test_what_is_asked_meanwhile_joins(llm: StandIn, stepping: Stepping) -> None
     (long,) = ask(stepping, ("long", 50))
     begun.wait(30)
     (short,) = ask(stepping, ("short", 1))
+    order: list[str] = []
+    for name, answer in (("long", long), ("short", short)):
+        answer.add_done_callback(lambda _, name=name: order.append(name))
     joined.set()
-    short.result(30)
-    assert not long.done()
-    assert long.result(30).prompt == "long"
+    assert (short.result(30).prompt, long.result(30).prompt) == ("short", "long")
+    assert order == ["short", "long"]
     assert llm.steps == 50
 
 
