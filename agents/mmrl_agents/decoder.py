@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -29,6 +29,11 @@ def language_parameters(base: Any) -> Iterator[torch.nn.Parameter]:
     for part in (base.get_decoder(), base.get_input_embeddings(), base.get_output_embeddings()):
         if part is not None:
             yield from part.parameters()
+
+
+def added(sees: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """A mask in the form that attention adds: 0 for what is seen, the lowest number for what is not."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)
 
 
 @contextmanager

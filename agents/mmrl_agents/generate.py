@@ -115,7 +115,8 @@ class Generator:
         way, why = way_to_read(self.model, self.feed, self.forward.dtype(self.model.dtype))
         LOG.info("new tokens are read %s%s", way or "with all before them", f" ({why})" if why else "")
         self._keeps = way is not None
-        self._read = WAYS.get(way or "", padded)
+        if way is not None:
+            self._read = WAYS[way]
 
     def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
         cache, logits, place = self._start(rows)
@@ -138,7 +139,10 @@ class Generator:
         return [a.result(self.end_ids) for a in answers]
 
     def _sample_plain(self, rows: Sequence[Row]) -> list[Sampled]:
-        """For models whose layers do not all see everything: a plain left-padded batch, nothing kept."""
+        """A plain left-padded batch, nothing kept.
+
+        For models whose layers do not all see everything, and those that :func:`way_to_read` finds no way for.
+        """
         from transformers import DynamicCache
 
         answers = [_Answer(r) for r in rows]
@@ -150,7 +154,7 @@ class Generator:
         positions, places = positions.to(device), torch.tensor(after, device=device)
         cache = DynamicCache(config=self.model.config)
         while True:
-            logits = last_logits(self.model, self.feed.tokens(ids, images), cache, None, attention_mask=mask,
+            logits = last_logits(self.model, self.feed.tokens(ids, images), cache, attention_mask=mask,
                                  position_ids=positions, use_cache=True)  # fmt: skip
             live = [i for i, a in enumerate(answers) if not a.done(self.end_ids)]
             self._draw(logits, answers, live)
@@ -190,14 +194,11 @@ class Generator:
             first = {(r.prompt, r.images): r for r in reversed(fresh)}
             unique = list(dict.fromkeys((r.prompt, r.images) for r in fresh))
             layers = self.model.config.get_text_config().num_hidden_layers
-            cache = RaggedCache.empty([None] * len(unique), layers)
+            cache = RaggedCache.empty([first[key].episode for key in unique], layers)
             out = self._feed(cache, [first[key] for key in unique])
             index = [unique.index((r.prompt, r.images)) for r in fresh]
-            names: list[str | None] = [r.episode for r in fresh]
-            if len(unique) < len(fresh):
-                cache = cache.fan_out(index, names)
-            cache.names = names
-            parts.append(cache)
+            shared = len(unique) < len(fresh)
+            parts.append(cache.fan_out(index, [r.episode for r in fresh]) if shared else cache)
             logits.append(out[torch.tensor(index, device=out.device)])
             order += [r.episode for r in fresh]
         return merge(parts), torch.cat(logits), [order.index(r.episode) for r in rows]

@@ -180,27 +180,12 @@ class RaggedCache:
             layer.load(keys, values, max(len(ids) for ids in self.ids))
         self.prompts, self.roots = None, []
 
-    def select(self, rows: Sequence[int], names: Sequence[str | None] | None = None) -> RaggedCache:
-        """A new cache of the given rows, in that order; a row may be taken several times."""
+    def select(self, rows: Sequence[int]) -> RaggedCache:
+        """A copy of the given rows, in that order; a row may be taken several times."""
         self.gather()
-        slots = max(len(self.ids[r]) for r in rows)
-        layers: list[SlabLayer] = []
-        for layer in self.layers:
-            assert layer.keys is not None
-            assert layer.values is not None
-            made = SlabLayer()
-            made.load(_taken(layer.keys[:, :, :slots], rows), _taken(layer.values[:, :, :slots], rows), slots)
-            layers.append(made)
-        chosen = names if names is not None else [self.names[r] for r in rows]
-        return RaggedCache(chosen, layers, [list(self.ids[r]) for r in rows], [self.images[r] for r in rows],
-                           [self.places[r] for r in rows])  # fmt: skip
-
-
-def _taken(states: Tensor, rows: Sequence[int]) -> Float[Tensor, "chosen heads room dim"]:
-    made = _room(states, len(rows), states.shape[2])
-    for place, row in enumerate(rows):  # an index would make a copy that then is copied into the room
-        made[place, :, : states.shape[2]] = states[row]
-    return made
+        made = self.fan_out(rows, [self.names[r] for r in rows])
+        made.gather()
+        return made
 
 
 def _joined(before: Tensor | None, own: Tensor | None,

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmrl.image import Image
+from mmrl_agents.decoder import added
 from mmrl_agents.feed import Feed
 from mmrl_agents.image_tokens import ImageTokens
 from mmrl_agents.layout import Layout
@@ -68,10 +69,8 @@ def decoder_inputs(layout: Layout, feed: Feed, dtype: torch.dtype) -> dict[str, 
     """
     if layout.sees is None:
         return feed.whole(layout.ids, layout.images)
-    unseen = torch.zeros(layout.sees.shape, dtype=dtype, device=layout.sees.device)
-    unseen.masked_fill_(~layout.sees, torch.finfo(dtype).min)
     return {**feed.tokens(layout.ids, layout.images), "position_ids": _positions(layout, feed),
-            "attention_mask": unseen[:, None]}  # fmt: skip
+            "attention_mask": added(layout.sees, dtype)[:, None]}  # fmt: skip
 
 
 def _positions(layout: Layout, feed: Feed) -> Int[Tensor, "... packs slots"]:

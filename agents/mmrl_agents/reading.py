@@ -17,16 +17,16 @@ from transformers.cache_utils import Cache
 
 from mmrl.errors import one_line
 from mmrl.image import Image
-from mmrl_agents.decoder import base_of, with_cache
+from mmrl_agents.decoder import added, base_of, with_cache
 from mmrl_agents.feed import Feed
 from mmrl_agents.kv_cache import RaggedCache, Target
-from mmrl_agents.rows_attention import NAME, Places, attending, shared_spans, spans
+from mmrl_agents.rows_attention import LOCK, NAME, Places, attending, shared_spans, spans
 
 Read = Callable[[RaggedCache, Any, Sequence[Sequence[int]], Feed, Sequence[Sequence[Image]]], Tensor]
 """``(cache, model, new ids of each row, feed, images among each row's)`` to logits, shape (rows, vocab); those of a row
 that reads nothing mean nothing.  No images at all may be an empty sequence."""
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
-"""How far logits may lie from those of a row read alone: this times the largest of them."""
+"""How far apart two ways to the same number may lie, for numbers about 1."""
 
 
 def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: Feed,
@@ -48,9 +48,9 @@ def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
     sees = torch.arange(end) <= torch.where(real, slots, 0)[..., None]
     decoder = base.get_decoder()
     eager = decoder.config._attn_implementation == "eager"
-    mask = _added(sees.to(device), base.dtype) if eager else sees.to(device)
+    mask = added(sees.to(device), base.dtype) if eager else sees.to(device)
     with attending(decoder, "eager" if eager else "sdpa"):  # others know no mask of their own for every token
-        logits = last_logits(model, feed.tokens(ids, images), Cache(layers=[*cache.layers]), None, use_cache=True,
+        logits = last_logits(model, feed.tokens(ids, images), Cache(layers=[*cache.layers]), use_cache=True,
                              position_ids=positions.to(device), attention_mask=mask[:, None])  # fmt: skip
     cache.append(new, shown, places)
     return logits
@@ -80,7 +80,7 @@ def packed(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
 
 
 def _places(cache: RaggedCache, sizes: Sequence[int], held: Sequence[int]) -> Places:
-    own = spans(sizes, held, torch.device("cpu"))
+    own = spans(sizes, held)
     if cache.prompts is None:
         return Places(own)
     known = [len(ids) for ids in cache.prompts.ids]
@@ -89,7 +89,7 @@ def _places(cache: RaggedCache, sizes: Sequence[int], held: Sequence[int]) -> Pl
                   [(k, v) for k, v in layers if k is not None and v is not None])  # fmt: skip
 
 
-def last_logits(model: Any, tokens: dict[str, Tensor], cache: Any, at: Tensor | None,
+def last_logits(model: Any, tokens: dict[str, Tensor], cache: Any, at: Tensor | None = None,
                 **kwargs: Any) -> Float[Tensor, "rows vocab"]:  # fmt: skip
     """Logits after the last token of each row, or after those ``at`` these places of the only row.
 
@@ -116,11 +116,6 @@ def _aim(cache: RaggedCache, target: Target) -> None:
         layer.target = target
 
 
-def _added(sees: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as attention that is written out in full adds it."""
-    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)
-
-
 WAYS: dict[str, Read] = {"packed": packed, "padded": padded}
 
 
@@ -143,7 +138,8 @@ def way_to_read(model: Any, feed: Feed, dtype: torch.dtype) -> tuple[str | None,
             reasons.append("packed suits a CPU alone")
             continue
         try:
-            why = _differs(way, model, feed, dtype, some)
+            with LOCK:  # rows alone are read in the model's own way, which no other thread may change meanwhile
+                why = _differs(way, model, feed, dtype, some)
         except Exception as error:  # whatever a model's own code raises on being fed in this way
             why = one_line(error)
         if not why:
@@ -153,7 +149,10 @@ def way_to_read(model: Any, feed: Feed, dtype: torch.dtype) -> tuple[str | None,
 
 
 def _differs(way: Read, model: Any, feed: Feed, dtype: torch.dtype, some: Sequence[int]) -> str:
-    """How the logits of rows that grow differ from those of each row alone; empty if they do not."""
+    """How the logits of rows that grow differ from those of each row alone; empty if they do not.
+
+    They may differ by a part of the largest of them: those of a young model are small.
+    """
     cache = RaggedCache.empty([None] * 3, base_of(model).config.get_text_config().num_hidden_layers)
     for turn, new in enumerate(([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3)):
         if turn == 1:  # as the rows of a group read one prompt
@@ -161,7 +160,7 @@ def _differs(way: Read, model: Any, feed: Feed, dtype: torch.dtype, some: Sequen
         found = way(cache, model, new, feed, ())
         for row in (i for i, n in enumerate(new) if n):
             tokens = feed.tokens(torch.tensor([cache.ids[row]], device=model.device), ())
-            alone = last_logits(model, tokens, None, None, use_cache=False)[0]
+            alone = last_logits(model, tokens, None, use_cache=False)[0]
             apart, size = float((found[row] - alone).abs().max()), float(alone.abs().max())
             if not apart <= TOLERANCE.get(dtype, 0.1) * size:
                 return f"a logit differs by {apart:.0e}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -64,13 +64,12 @@ class Places:
     prompts: Sequence[tuple[Tensor, Tensor]] = ()
 
 
-def spans(new: Sequence[int], held: Sequence[int], device: torch.device) -> list[Span]:
+def spans(new: Sequence[int], held: Sequence[int]) -> list[Span]:
     """Cut a cache's rows into spans.
 
     Args:
         new: tokens that each row reads; 0 for a row that reads nothing.
         held: tokens of each row once it has read them.
-        device: of the masks.
     """
     found: list[Span] = []
     row = token = 0
@@ -79,7 +78,7 @@ def spans(new: Sequence[int], held: Sequence[int], device: torch.device) -> list
         after = token + many * len(sizes)
         if many:
             rows, tokens = slice(row, row + len(sizes)), slice(token, after)
-            found.append(Span(rows, tokens, many, max(sizes), _unseen(many, sizes, device)))
+            found.append(Span(rows, tokens, many, max(sizes), _unseen(many, sizes)))
         row, token = row + len(sizes), after
     return found
 
@@ -102,26 +101,26 @@ def shared_spans(new: Sequence[int], roots: Sequence[int], held: Sequence[int]) 
     return found
 
 
-def _unseen(new: int, sizes: Sequence[int], device: torch.device) -> Tensor | None:
-    slots = torch.arange(max(sizes), device=device)
+def _unseen(new: int, sizes: Sequence[int]) -> Tensor | None:
+    slots = torch.arange(max(sizes))
     if new > 1:
-        hidden = slots > torch.arange(sizes[0] - new, sizes[0], device=device)[:, None]
+        hidden = slots > torch.arange(sizes[0] - new, sizes[0])[:, None]
     elif min(sizes) < max(sizes):
-        hidden = (slots >= torch.tensor(list(sizes), device=device)[:, None])[:, None, None]
+        hidden = (slots >= torch.tensor(list(sizes))[:, None])[:, None, None]
     else:
         return None
-    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+    return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
 
 
 @contextmanager
 def attending(decoder: Any, implementation: str) -> Generator[None]:
     """The decoder attends in another way, one of transformers' names; afterwards as before.
 
-    The model's config says which, so that a model is one thread's while it is read; threads that come here wait for
-    each other.
+    The model's config says which, so that threads which come here wait for each other; one that calls the model in
+    its own way must not do so meanwhile.
     """
     config = decoder.config
-    with LOCK if config._attn_implementation != implementation else nullcontext():
+    with LOCK:
         before = config._attn_implementation
         config._attn_implementation = implementation
         try:
@@ -148,7 +147,7 @@ def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
     layer: Any = module.layer_idx
     keys, values = mmrl_places.prompts[layer]
     kind = torch.promote_types(query.dtype, torch.float32)
-    mine, ours = torch.empty((2, query.shape[2], query.shape[1], 1), dtype=kind, device=query.device)
+    mine, ours = torch.empty((2, query.shape[2], query.shape[1], 1), dtype=kind)
     own = _over(query, key, value, scaling, mmrl_places.own, mine)
     shared = _over(query, keys, values, scaling, mmrl_places.shared, ours)
     return torch.lerp(shared, own, torch.sigmoid(mine - ours).to(own.dtype))[None], None

@@ -20,9 +20,7 @@ from mmrl_agents.kv_cache import can_keep
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.packing import rows_to_read
 from mmrl_agents.packs import PLAIN, Cost, Limits, Pack, Row, common, partition, passes
-
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
-"""How far the two ways may lie apart: this times 1 + the size of the log-probability."""
+from mmrl_agents.reading import TOLERANCE
 
 
 class Sharing:
@@ -93,7 +91,8 @@ def _check(pair: Sequence[Segment], scorer: Scorer) -> tuple[float, str]:
     """How far the two ways lie apart on two segments, and why they must not be taken for one; empty if they may.
 
     Log-probabilities suffice: both ways run the same modules on the same weights and differ in what is attended to and
-    in positions alone, so a gradient that differs comes with values that differ.
+    in positions alone, so a gradient that differs comes with values that differ.  They may lie apart by the tolerance
+    times 1 + the size of the log-probability.
     """
     if not can_keep(scorer.model):
         return 0.0, "not every layer of the model attends to all earlier tokens"

@@ -49,8 +49,8 @@ def test_rows_that_share_a_prompt_keep_one_copy_until_they_are_gathered() -> Non
 
 def test_what_is_taken_or_joined_is_a_copy() -> None:
     one, other = held([3, 4, 5], [6, 7]), held(list(range(2, 60)))
-    both = merge([one.select([1]), other.select([0], ["c"])])
-    assert (both.names, both.places) == (["b", "c"], [2, 58])
+    both = merge([one.select([1]), other.select([0])])
+    assert (both.names, both.places) == (["b", "a"], [2, 58])
     first, second = keys(one, 1).clone(), keys(other, 0).clone()
     for cache in (one, other):
         for layer in cache.layers:

@@ -1,4 +1,6 @@
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -73,8 +75,8 @@ def test_rows_taken_and_joined_go_on_as_before(way: Any) -> None:
     one, other = RaggedCache.empty(["a", "b"], 2), RaggedCache.empty(["c"], 2)
     way(one, model, [[3, 4, 5], [6]], Feed(), ())
     way(other, model, [list(range(2, 40))], Feed(), ())
-    both = merge([one.select([1, 0, 0], ["b", "a", "again"]), other])
-    assert (both.names, both.places) == (["b", "a", "again", "c"], [1, 3, 3, 38])
+    both = merge([one.select([1, 0, 0]), other])
+    assert (both.names, both.places) == (["b", "a", "a", "c"], [1, 3, 3, 38])
     logits = way(both, model, [[7, 8], [9], [10], []], Feed(), ())
     for row, ids in enumerate(([6, 7, 8], [3, 4, 5, 9], [3, 4, 5, 10])):
         assert both.ids[row] == ids
@@ -132,6 +134,23 @@ def test_a_model_that_cannot_be_read_packed_or_padded_is_not(alibi: bool) -> Non
     assert made._keeps is not alibi
     assert [s.ids for s in plain.sample(rows)] == [s.ids for s in first]
     assert [s.ids for s in plain.sample(more)] == [s.ids for s in again]
+
+
+def test_two_threads_that_sample_with_one_model_wait_for_each_other() -> None:
+    model, together = llama().eval(), threading.Barrier(2)
+
+    def said(first: int) -> list[tuple[int, ...]]:
+        made = Generator(model, (), 1.0)
+        together.wait(30)
+        return [
+            s.ids for n in range(20) for s in made.sample([Row(f"{n}", tuple(range(first, first + 9)), (n, first), 4)])
+        ]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(said, (2, 20)))
+    assert model.config._attn_implementation == "sdpa"
+    together = threading.Barrier(1)
+    assert found == [said(2), said(20)]
 
 
 @torch.no_grad()

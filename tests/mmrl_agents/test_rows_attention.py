@@ -4,15 +4,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mmrl_agents.rows_attention import NAME, Places, Span, attend, attending, shared_spans, spans
 
-CPU = torch.device("cpu")
-
 
 def bare(found: list[Span]) -> list[tuple[slice, slice, int, int]]:
     return [(s.rows, s.tokens, s.new, s.held) for s in found]
 
 
 def test_spans_join_rows_alike_in_size_and_those_that_read_one_token() -> None:
-    found = spans([2, 2, 0, 1, 1, 3, 3], [2, 2, 9, 4, 6, 5, 7], CPU)
+    found = spans([2, 2, 0, 1, 1, 3, 3], [2, 2, 9, 4, 6, 5, 7])
     assert bare(found) == [
         (slice(0, 2), slice(0, 4), 2, 2),
         (slice(3, 5), slice(4, 6), 1, 6),
@@ -28,8 +26,8 @@ def test_spans_join_rows_alike_in_size_and_those_that_read_one_token() -> None:
 
 
 def test_rows_of_one_length_that_read_one_token_need_no_mask() -> None:
-    assert spans([1, 1], [3, 3], CPU) == [Span(slice(0, 2), slice(0, 2), 1, 3, None)]
-    assert spans([0, 0], [3, 3], CPU) == []
+    assert spans([1, 1], [3, 3]) == [Span(slice(0, 2), slice(0, 2), 1, 3, None)]
+    assert spans([0, 0], [3, 3]) == []
 
 
 @pytest.mark.parametrize("few", [1, 2, 4])
@@ -40,7 +38,7 @@ def test_each_token_attends_to_its_own_row_up_to_itself(few: int, new: list[int]
     query = torch.randn((1, 4, sum(new), 5), generator=made, dtype=torch.float64)
     key = torch.randn((6, few, 10, 5), generator=made, dtype=torch.float64)
     value = torch.randn((6, few, 10, 5), generator=made, dtype=torch.float64)
-    out, _ = attend(torch.nn.Module(), query, key, value, None, 0.4, mmrl_places=Places(spans(new, held, CPU)))
+    out, _ = attend(torch.nn.Module(), query, key, value, None, 0.4, mmrl_places=Places(spans(new, held)))
     assert out.shape == (1, sum(new), 4, 5)
     token = 0
     for row, (n, h) in enumerate(zip(new, held, strict=True)):
@@ -68,7 +66,7 @@ def test_a_shared_prompt_and_a_rows_own_are_attended_to_as_one(few: int) -> None
     keys, values = (torch.randn((2, few, 6, 5), generator=made, dtype=torch.float64) for _ in range(2))
     layer = torch.nn.Module()
     layer.layer_idx = 1
-    places = Places(spans(new, held, CPU), shared_spans(new, roots, known), [(key, value), (keys, values)])
+    places = Places(spans(new, held), shared_spans(new, roots, known), [(key, value), (keys, values)])
     out, _ = attend(layer, query, key, value, None, 0.4, mmrl_places=places)
     token = 0
     for row, (n, h, root) in enumerate(zip(new, held, roots, strict=True)):
@@ -90,7 +88,7 @@ def test_a_shared_prompt_and_a_rows_own_are_attended_to_as_one(few: int) -> None
 def test_what_it_does_not_do_is_refused(more: dict[str, object], line: str) -> None:
     states = torch.zeros((1, 1, 1, 2))
     with pytest.raises(ValueError, match=line):
-        attend(torch.nn.Module(), states, states, states, None, **{"mmrl_places": Places(spans([1], [1], CPU)), **more})
+        attend(torch.nn.Module(), states, states, states, None, **{"mmrl_places": Places(spans([1], [1])), **more})
 
 
 def test_a_decoder_attends_as_before_afterwards() -> None:
