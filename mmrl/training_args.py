@@ -124,6 +124,9 @@ class TrainingArgs(Section):
     """Weight of the critic's loss beside the policy's: how much the weights that the two share serve the critic."""
     value_clip: float | None = Field(default=0.2, gt=0)
     """A value that has moved by more than this on a batch learns no more from it; None: no such bound."""
+    mask_truncated_completions: bool = False
+    """Learn nothing from episodes whose last answer was cut by ``rollout.max_new_tokens`` (DAPO's overlong filtering):
+    what they got still counts in the comparison of their group."""
     epsilon: float = Field(default=0.2, gt=0)
     """Lower clip of the ratio: 1 - epsilon; ``gspo`` wants far less (3e-4 in its paper)."""
     epsilon_high: float | None = Field(default=0.28, gt=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -32,6 +33,9 @@ from mmrl_agents.foresight import NOTHING, Foreseen, charged, charges_of
 from mmrl_agents.gae import ToSteps, gae, returns, token_steps, turn_steps
 from mmrl_agents.gae import whitened as whiten
 from mmrl_agents.own_function import own_function
+
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,31 @@ class Method:
 def credit(trajectories: Sequence[Trajectory], size: int, config: Config, foreseen: Foreseen = NOTHING) -> Credit:
     """The advantages of a batch; groups are runs of ``size`` trajectories."""
     if config.rewards.normalise == "normalise_then_sum":
-        return Credit(decoupled(trajectories, size), None)
-    return find_method(config.training_args.advantage).assign(trajectories, size, config.training_args, foreseen)
+        earned = Credit(decoupled(trajectories, size), None)
+    else:
+        args = config.training_args
+        earned = find_method(args.advantage).assign(trajectories, size, args, foreseen)
+    return without_overlong(earned, trajectories) if config.training_args.mask_truncated_completions else earned
+
+
+def overlong(trajectory: Trajectory) -> bool:
+    """Whether the last answer was cut by its token limit, so that the reward says little of what was said."""
+    return bool(trajectory.turns) and trajectory.turns[-1].finish_reason == "length"
+
+
+def without_overlong(earned: Credit, trajectories: Sequence[Trajectory]) -> Credit:
+    """The credit without overlong trajectories, from which then nothing is learned (DAPO, 2503.14476).
+
+    Their rewards count in what the others were compared with.
+    """
+    kept = [not overlong(t) for t, a in zip(trajectories, earned.advantages, strict=True) if a is not None]
+    advantages = [None if overlong(t) else a for t, a in zip(trajectories, earned.advantages, strict=True)]
+    return Credit(advantages, *(_only(rows, kept) for rows in (earned.turns, earned.tokens)),
+                  _only(earned.returns, kept))  # fmt: skip
+
+
+def _only(rows: list[Row] | None, kept: Sequence[bool]) -> list[Row] | None:
+    return None if rows is None else [row for row, ok in zip(rows, kept, strict=True) if ok]
 
 
 def compared(estimator: BatchEstimator) -> Method:

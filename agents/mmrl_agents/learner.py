@@ -140,7 +140,7 @@ class Learner:
 
         Returns:
             Metrics; ``update/skipped`` is 1 if no trajectory had a non-zero advantage, neither KL nor entropy pulls and
-            no critic learns.
+            no critic learns.  With ``entropy_target``, ``entropy`` is over all trajectories in every step.
 
         Raises:
             ValueError: naming the trajectory whose ids and log-probabilities do not match.
@@ -151,10 +151,11 @@ class Learner:
         table = advantage[:, None] if fine is None else fine.table
         terms = dataclasses.replace(self.terms, entropy_coef=self._entropy_coef())
         pulled = terms.kl_coef > 0 or terms.entropy_coef > 0 or returns is not None
+        watched = self.args.entropy_target is not None
         if not segments or (not table.any() and not pulled):
-            return {"update/skipped": 1.0}
+            return {"update/skipped": 1.0, **(self._look(segments) if watched and segments else {})}
         weight = terms.loss.normaliser(token_counts(segments, len(trajectories)), self.budget)
-        if not pulled:  # then these add exactly 0
+        if not pulled and not watched:  # then these add exactly 0
             segments = [s for s in segments if table[s.trajectory].any()]
         seen = [foreseen[t.id] for t in trajectories] if foreseen else []
         values = None if returns is None else ValueRows.of(returns, seen, terms.loss.normaliser, self.budget)
@@ -168,6 +169,19 @@ class Learner:
         self.entropy = metrics["entropy"]
         targets = self.processes.exchange([p.values.on_host() for p in prepared if p.values is not None])
         return {**metrics, **value_metrics([t for part in targets for t in part])}
+
+    @torch.no_grad()
+    def _look(self, segments: Sequence[Segment]) -> dict[str, float]:
+        """The entropy of a batch from which nothing is learned."""
+        self.model.eval()
+        none, total, tokens = torch.zeros(1 + max(s.trajectory for s in segments)), 0.0, 0
+        for chunk, packs in self._passes(segments):
+            b = self._collate(chunk, packs, none, none, None)
+            total += float(self._pass(b)[1][b.mask].sum())
+            tokens += int(b.mask.sum())
+        parts = self.processes.exchange((total, tokens))
+        self.entropy = sum(t for t, _ in parts) / max(sum(n for _, n in parts), 1)
+        return {"entropy": self.entropy}
 
     def _entropy_coef(self) -> float:
         """The weight of this update's entropy bonus: 0 unless entropy was below its target in the update before."""

@@ -7,6 +7,7 @@ from itertools import groupby
 from statistics import pstdev
 
 from mmrl.trajectory import Trajectory
+from mmrl_agents.credit import overlong
 from mmrl_agents.peak_memory import peak_bytes
 
 
@@ -18,8 +19,8 @@ def rollout_metrics(trajectories: Sequence[Trajectory], advantages: Sequence[flo
         ``weight/<plugin>`` (mean weight in the reward), ``failed/<plugin>`` and ``failed_scores`` (counts), ``gated``
         (rewards that a gate changed), ``success``, ``turns``, ``invalid_actions`` (share of actions), ``errors``
         (count), ``invalid`` (trajectories not learned from),
-        ``no_spread`` (share of valid trajectories with advantage 0), ``cut_turns`` (share of turns cut by their
-        token limit); and what :func:`group_metrics` and :func:`token_metrics` give.
+        ``no_spread`` (share of those learned from with advantage 0), ``cut_turns`` (share of turns cut by their
+        token limit), ``overlong`` (trajectories that ended so); and what :func:`group_metrics` and :func:`token_metrics` give.
     """
     turns = [turn for t in trajectories for turn in t.turns]
     rewards = [t.record.value for t in trajectories if t.valid and t.record is not None]
@@ -33,6 +34,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory], advantages: Sequence[flo
         "invalid": float(sum(a is None for a in advantages)),
         "no_spread": _mean([float(a == 0) for a in known]),
         "cut_turns": _mean([float(t.finish_reason == "length") for t in turns]),
+        "overlong": float(sum(overlong(t) for t in trajectories)),
         **group_metrics(trajectories),
         **token_metrics(trajectories),
     }

@@ -30,15 +30,18 @@ def read_preferences(path: Path) -> list[Trajectory]:
     """
     if not path.is_file():
         raise BadInput(f"no preference pairs at {path}: there is no such file")
-    lines = [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+    # Of text a line would end at U+2028 too, which may stand in a JSON string.
+    lines = [(n, line) for n, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
     return [t for n, line in lines for t in _pair(_row(line, f"{path}, line {n}"), f"{path}, line {n}", n)]
 
 
-def _row(line: str, where: str) -> Mapping[str, Any]:
+def _row(line: bytes, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise BadInput(f"{where}: not valid JSON ({error.msg}); {RIGHT}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where}: not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8") from error
     if not isinstance(row, dict):
         raise BadInput(f"{where}: a {type(row).__name__} is no pair; {RIGHT}")
     pair = cast("dict[str, Any]", row)

@@ -15,6 +15,7 @@ from mmrl_agents.loss_type import LOSSES, find_loss
 
 OWN = (
     "num_iterations", "loss_type", "normaliser", "advantage", "turn_baseline", "token_discount",
+    "mask_truncated_completions",
     "gigpo_omega", "gae_lambda", "critic_learning_rate", "value_coef", "value_clip", "epsilon", "epsilon_high",
     "dual_clip", "kl_coef", "kl_in", "kl_estimator", "entropy_coef", "entropy_target", "importance_correction",
     "importance_cap", "importance_range", "use_vllm_sampler", "vllm_config",

@@ -23,6 +23,9 @@ from rich.progress import (
 
 from mmrl.trajectory import Trajectory
 
+SILENCE = 30.0
+"""Seconds after which a log says how far the work within a step, or before the first, has come."""
+
 
 def clock(seconds: float) -> str:
     """``3:12`` or ``1:02:09``."""
@@ -47,10 +50,10 @@ class _Pace:
         self.last = 0.0
         self._trained: float | None = None
 
-    def restart(self) -> None:
+    def restart(self, now: float) -> None:
         """Begin to count now; only before the first step, so that loading and the first evaluation do not count."""
         if self.steps == 0:
-            self._mark = time.monotonic()
+            self._mark = now
 
     def tick(self, minutes: float | None) -> None:
         """Count one step; ``minutes`` of the limit are used up by it and all before, of earlier processes too."""
@@ -66,11 +69,33 @@ class _Pace:
         return min(steps * self.total / max(self.steps, 1), max(0.0, self._limit - used))
 
 
+class _Log:
+    """The bar of a log file: a line whenever :data:`SILENCE` has passed.
+
+    Args:
+        what: the work's name.
+        total: how much of it there is.
+        now: when it began.
+    """
+
+    def __init__(self, what: str, total: int, now: float) -> None:
+        self._what, self._total, self._done, self._mark = what, total, 0, now
+
+    def tick(self, note: str = "") -> str | None:
+        """Count one piece of work; returns the line, if it is time for one."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._mark < SILENCE:
+            return None
+        self._mark = now
+        return f"{self._what} {self._done}/{self._total}  {note}".rstrip()
+
+
 class TrainReporter:
     """The command line's reporter; use it as a context manager.
 
     Args:
-        console: where to print; a terminal gets bars, anything else one line a step.
+        console: where to print; a terminal gets bars, anything else one line a step, and one now and then within.
         minutes: the run's limit of training minutes, for the time left.
 
     Attributes:
@@ -87,6 +112,7 @@ class TrainReporter:
         self._bars = Progress(*_columns(), console=console, refresh_per_second=4) if console.is_terminal else None
         self._main: TaskID | None = None
         self._sub: TaskID | None = None
+        self._log: _Log | None = None
 
     @property
     def steps(self) -> int:
@@ -114,9 +140,12 @@ class TrainReporter:
 
     def begin(self, what: str, total: int) -> None:
         """Start the bar of ``total`` episodes, in the place of the one before."""
-        self._pace.restart()
+        now = time.monotonic()
+        self._pace.restart(now)
         self._wins = self._seen = 0
-        if self._bars is not None:
+        if self._bars is None:
+            self._log = _Log(what, total, now)
+        else:
             if self._sub is not None:
                 self._bars.remove_task(self._sub)
             self._sub = self._bars.add_task(what, total=total, note="")
@@ -125,13 +154,17 @@ class TrainReporter:
         """Count an episode."""
         self._seen += 1
         self._wins += trajectory.success
-        if self._bars is not None and self._sub is not None:
-            self._bars.update(self._sub, advance=1, note=f"success {self._wins / self._seen:.0%}")
+        self._count(f"success {self._wins / self._seen:.0%}")
 
     def tick(self) -> None:
         """Count one piece of work that is no episode."""
+        self._count()
+
+    def _count(self, note: str = "") -> None:
         if self._bars is not None and self._sub is not None:
-            self._bars.update(self._sub, advance=1)
+            self._bars.update(self._sub, advance=1, note=note)
+        elif self._log is not None and (line := self._log.tick(note)):
+            self.say(line)
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Count a step, on the main bar or as a line."""

@@ -17,7 +17,7 @@ from mmrl.reward import RewardPlugin, RewardSuite
 from mmrl.score import RewardRecord, Score
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.advantage import batch_std, gdpo, grpo, reinforce_pp
-from mmrl_agents.credit import METHODS, credit, find_method, turn_rewards
+from mmrl_agents.credit import METHODS, credit, find_method, overlong, turn_rewards
 from mmrl_agents.foresight import foresight
 from mmrl_agents.gae import gae, whitened
 
@@ -356,3 +356,32 @@ def test_kl_comes_off_the_reward_of_its_own_token() -> None:
     turns = credit(batch, 1, config(advantage="gae_turn"), SEEN).tokens
     (a, b), (c, d) = whitened([gae([-0.5, 4.0], [0.5, 2.0], 1.0, 0.95), gae([-1.0, 1.0], [0.25, -1.0], 1.0, 0.95)])
     assert turns == [[a, a, b], [c, c, d]]
+
+
+def cut(t: Trajectory) -> Trajectory:
+    """The same episode, its last answer cut by the token limit."""
+    return dataclasses.replace(t, turns=(*t.turns[:-1], dataclasses.replace(t.turns[-1], finish_reason="length")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("turn_discount", [1.0, 0.5])
+def test_overlong_trajectories_teach_nothing_and_are_compared_nevertheless(method: str, turn_discount: float) -> None:
+    """Neither they nor their rows are there; everybody else has what they would have had."""
+    batch = [two_turns("a", 3.0), two_turns("broken", None), two_turns("b", 1.0), two_turns("c", 0.5)]
+    batch = [dataclasses.replace(t, turns=tuple(dataclasses.replace(u, info={"state_key": "s"}) for u in t.turns))
+             for t in batch]  # fmt: skip
+    seen = {**FREE, "c": FREE["b"]}
+    args = {"advantage": method, "turn_discount": turn_discount}
+    plain = credit([cut(t) if t.id == "b" else t for t in batch], 4, config(**args), seen)
+    got = credit([cut(t) if t.id == "b" else t for t in batch], 4, config(mask_truncated_completions=True, **args), seen)
+    assert plain == credit(batch, 4, config(**args), seen)
+    assert got.advantages == [plain.advantages[0], None, None, plain.advantages[3]]
+    for mine, whole in ((got.turns, plain.turns), (got.tokens, plain.tokens), (got.returns, plain.returns)):
+        assert mine == (None if whole is None else [whole[0], whole[2]])
+
+
+def test_an_answer_that_was_cut_before_the_last_is_no_reason_to_leave_an_episode_out() -> None:
+    early, none = two_turns("a", 3.0), dataclasses.replace(two_turns("n", 1.0), turns=())
+    early = dataclasses.replace(early, turns=(dataclasses.replace(early.turns[0], finish_reason="length"),
+                                              early.turns[1]))  # fmt: skip
+    assert [overlong(t) for t in (early, none, cut(early))] == [False, False, True]

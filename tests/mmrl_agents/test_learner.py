@@ -226,7 +226,7 @@ def test_the_entropy_bonus_has_the_gradient_of_the_entropy() -> None:
 
 def test_the_entropy_bonus_waits_for_entropy_below_its_target() -> None:
     made = learner(llama(), entropy_coef=0.3, entropy_target=1.0)
-    assert made.update(ragged(3), [0.0, 0.0, 0.0]) == {"update/skipped": 1.0}  # no entropy is known yet
+    made.update(ragged(3), [0.0, 0.0, 0.0])  # no entropy is known yet
     for known, acts in ((1.01, False), (0.99, True)):
         made.entropy = known
         assert ("update/skipped" not in made.update(ragged(3), [0.0, 0.0, 0.0])) is acts
@@ -234,6 +234,24 @@ def test_the_entropy_bonus_waits_for_entropy_below_its_target() -> None:
     twin = learner(llama(), entropy_coef=0.3, entropy_target=1.0)
     twin.load_state_dict(made.state_dict())
     assert twin.entropy == made.entropy
+
+
+def test_entropy_with_a_target_is_known_of_all_tokens_whether_anything_is_learned_or_not() -> None:
+    learned = learner(llama(), entropy_coef=0.3).update(ragged(3), [0.0, 0.0, 0.0])["entropy"]
+    made = learner(llama(), entropy_coef=0.3, entropy_target=1.0)
+    before = weights(made.model)
+    assert made.update(ragged(3), [0.0, 0.0, 0.0]) == {
+        "update/skipped": 1.0, "entropy": pytest.approx(learned, abs=1e-9)}  # fmt: skip
+    assert same(before, weights(made.model))
+    assert made.entropy == pytest.approx(learned, abs=1e-9)
+    made.entropy = 9.0  # the bonus does not act: two of three add nothing to the loss, and are looked at nevertheless
+    assert made.update(ragged(3), [1.0, 0.0, 0.0])["entropy"] == pytest.approx(learned, abs=1e-9)
+
+
+def test_a_policy_that_has_collapsed_gets_the_bonus_though_nothing_has_an_advantage() -> None:
+    made = learner(llama(), entropy_coef=0.3, entropy_target=100.0)
+    made.entropy = 101.0  # from before it collapsed
+    assert [made.update(ragged(3), [0.0, 0.0, 0.0]).get("update/skipped") for _ in range(2)] == [1.0, None]
 
 
 def test_the_entropy_bonus_flattens_the_policy() -> None:

@@ -38,6 +38,7 @@ def test_means_by_hand() -> None:
         "invalid": 2.0,
         "no_spread": 0.5,
         "cut_turns": 0.5,
+        "overlong": 1.0,
         "reward_spread": 0.5,
         "groups/zero_spread": 0.0,
         "tokens/sampled": 4.0,

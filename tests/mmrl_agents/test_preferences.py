@@ -53,3 +53,16 @@ def test_what_is_no_pair_is_bad_input(tmp_path: Path, row: object, said: str) ->
     assert said in str(error.value)
     with pytest.raises(BadInput, match="there is no such file"):
         read_preferences(tmp_path / "nowhere.jsonl")
+
+
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"prompt": "a", "chosen": "one\u2028two\x85", "rejected": "c"}')
+    assert [t.response for t in read_preferences(path)] == ["one\u2028two\x85", "c"]
+
+
+def test_what_is_not_utf8_is_bad_input_of_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = b'{"prompt": "a", "chosen": "b", "rejected": "c"}'
+    path.write_bytes(good + b"\n" + good.replace(b"a", b"caf\xe9", 1))
+    with pytest.raises(BadInput, match=f"{path}, line 2: not UTF-8"):
+        read_preferences(path)

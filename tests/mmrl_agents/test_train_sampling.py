@@ -133,6 +133,24 @@ def test_what_has_no_spread_at_the_limit_is_dropped(tmp_path: Path) -> None:
     assert progress["cursor"] == [12]
 
 
+def test_answers_that_were_cut_are_not_learned_from(tmp_path: Path) -> None:
+    tokens: list[float] = []
+    for masked in (False, True):
+        root = train(run_config(tmp_path, f"run{masked}", rollout={"max_new_tokens": 40},
+                                training_args={"max_steps": 1, "mask_truncated_completions": masked}))  # fmt: skip
+        (m,), stored = RunStore(root).metrics(), read_trajectories(root)
+        whole = {t.id: t.turns[-1].finish_reason == "stop" for t in stored}
+        assert 0 < sum(whole.values()) < len(stored)
+        assert m["overlong"] == len(stored) - sum(whole.values())
+        frame = pandas.read_parquet(RunStore(root).rollouts_of(1))
+        learned = dict(zip(frame["id"], frame["advantage"].notna(), strict=True))
+        assert learned == (whole if masked else dict.fromkeys(whole, True))
+        pulls = dict(zip(frame["id"], frame["advantage"].fillna(0) != 0, strict=True))
+        assert m["tokens"] == sum(len(t.turns[0].token_ids) for t in stored if pulls[t.id])
+        tokens.append(m["tokens"])
+    assert 0 < tokens[1] < tokens[0]
+
+
 @pytest.mark.parametrize("args", [{}, {"kl_coef": 0.1}, {"turn_discount": 0.5, "advantage": "batch_std"}])
 def test_dynamic_sampling_that_finds_spread_at_once_changes_nothing(tmp_path: Path, args: dict[str, Any]) -> None:
     """Letters have spread in every group: the first round is all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,6 +144,21 @@ def test_equals_trl(pair: Pair, model: Any, batch: Batch, tiny: Path, tmp_path: 
     theirs = trainer._compute_loss(trainer.model, batch.inputs())
     mine = ours(model, batch, TrainingArgs(importance_correction="none", **pair.ours))
     equal(mine, theirs, model)
+
+
+def test_dapo_without_overlong_rows_equals_trls_mask(model: Any, batch: Batch, tiny: Path, tmp_path: Path) -> None:
+    """`mask_truncated_completions`: TRL clears the rows' masks before it counts tokens, here they are not there."""
+    kept = torch.tensor([0, 2, 3])
+    trainer, inputs = trl_trainer(model, tiny, tmp_path, **LOSSES["dapo"]), batch.inputs()
+    mask = torch.zeros_like(inputs["completion_mask"]).index_copy(0, kept, inputs["completion_mask"][kept])
+    theirs = trainer._compute_loss(trainer.model, {**inputs, "completion_mask": mask, "num_items_in_batch": mask.sum()})
+    terms = terms_of(TrainingArgs(loss_type="dapo", importance_correction="none"))
+    segments = [dataclasses.replace(batch.segments[row], trajectory=i) for i, row in enumerate(kept.tolist())]
+    weight = terms.loss.normaliser(token_counts(segments, len(kept)), BUDGET)
+    b = collate(segments, torch.tensor(ADVANTAGES, dtype=torch.float64)[kept], weight, torch.float64)
+    logp, _ = Scorer(model, 1.0)(b.ids, b.mask)
+    loss, _ = policy_loss(logp, batch.old[kept], batch.mu[kept], None, b.advantage, b.weight, b.mask, terms)
+    equal((loss.detach(), torch.autograd.grad(loss, list(model.parameters()))), theirs, model)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

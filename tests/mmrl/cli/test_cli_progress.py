@@ -58,6 +58,21 @@ def test_a_line_a_step_with_its_evaluation_and_the_time_left(tick: None) -> None
     ]
 
 
+def test_a_log_says_within_a_step_how_far_it_has_come(tick: None) -> None:
+    out, reporter = lines()
+    reporter.begin("before: held-out episodes", 5)
+    for success in (True, False, True, True, True):
+        reporter.episode(episode(success))
+    reporter.begin("warm start: imitation steps", 320)
+    for _ in range(6):
+        reporter.tick()
+    assert out.getvalue().splitlines() == [
+        "before: held-out episodes 3/5  success 67%",
+        "warm start: imitation steps 3/320",
+        "warm start: imitation steps 6/320",
+    ]
+
+
 def test_the_limit_in_minutes_bounds_the_time_left(tick: None) -> None:
     out, reporter = lines(minutes=0.5)
     reporter.begin("", 1)
