@@ -85,6 +85,15 @@ class Overlapping(Policy, Protocol):
     overlapping: bool
 
 
+@runtime_checkable
+class Remembering(Policy, Protocol):
+    """A policy that keeps something of an episode from one turn to the next, and can drop it when the episode ends."""
+
+    def ended(self, episode: str) -> None:
+        """Say that an episode of this id will ask for nothing more; at any time, while others are answered too."""
+        ...
+
+
 def overlaps(policy: Policy) -> bool:
     """Whether a policy may be asked again before it has answered."""
     return isinstance(policy, Overlapping) and policy.overlapping

@@ -22,7 +22,7 @@ from mmrl.episode import EpisodeLimits, EpisodeSpec, run_episode
 from mmrl.errors import BadInput
 from mmrl.load import load_policy
 from mmrl.make import make
-from mmrl.policy import Policy, overlaps
+from mmrl.policy import Policy, Remembering, overlaps
 from mmrl.reward import PluginConfig, RewardSuite
 from mmrl.run_state import START, RunState
 from mmrl.run_sync import run_sync
@@ -80,7 +80,10 @@ class Scheduler:
                 try:
                     while queue:
                         index, spec = queue.popleft()
-                        scoring.put(index, await self._one(spec, envs, batcher, pool))
+                        trajectory = await self._one(spec, envs, batcher, pool)
+                        if isinstance(policy, Remembering):
+                            policy.ended(spec.id)
+                        scoring.put(index, trajectory)
                 finally:
                     batcher.leave()
                     await envs.close()

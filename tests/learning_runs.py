@@ -25,6 +25,8 @@ from mmrl.store import RunStore
 
 TRIES = 8
 """Episodes of one seed among stored rollouts, and in a group."""
+MINUTES = 60
+"""Of training after which a run is given up; no run comes near it, so that a slow machine changes nothing."""
 STORED_SEED = 3_000_000
 """First seed of stored rollouts; apart from those of training and of the evaluations."""
 
@@ -94,7 +96,7 @@ RED_BALL = Task(
             {"name": "action_cost", "weight": 0.3, "kwargs": {"scale": "fraction", "budget": 20}},
         ],
         "training_args": {"per_device_train_batch_size": 64, "num_generations": TRIES, "learning_rate": 5e-4,
-                          "lr_scheduler_type": "linear", "warmup_steps": 2, "max_steps": 20, "max_minutes": 10,
+                          "lr_scheduler_type": "linear", "warmup_steps": 2, "max_steps": 20,
                           "max_tokens_per_micro_batch": 4096, "save_steps": 1000},
         "rollout": {"max_turns": 20, "max_new_tokens": 8},
         "eval": {"episodes": 0, "final_episodes": 200, "max_turns": 20},
@@ -144,7 +146,7 @@ def learn(algorithm: Algorithm, task: Task, folder: Path) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     model = task.model(folder)
     paths = {"model_id": model, "environments": [{"id": task.env}],
-             "training_args": {"output_dir": str(folder / "run")}}  # fmt: skip
+             "training_args": {"output_dir": str(folder / "run"), "max_minutes": MINUTES}}  # fmt: skip
     config = laid_over(config_of(algorithm, task), paths)
     if algorithm.stored_by is not None:
         store_rollouts(folder / "stored", algorithm.stored_by or model, task, config["rollout"])

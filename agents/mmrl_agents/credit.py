@@ -34,7 +34,6 @@ from mmrl_agents.gae import ToSteps, gae, returns, token_steps, turn_steps
 from mmrl_agents.gae import whitened as whiten
 from mmrl_agents.own_function import own_function
 
-
 Row = TypeVar("Row")
 
 

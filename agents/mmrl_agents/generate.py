@@ -9,6 +9,7 @@ its neighbours.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,9 @@ class Generator:
         temperature: of the sampling distribution; 0 takes the likeliest id (log-probability 0).
         vision: how the model sees, if it does; the ids that it bans are never sampled.
         bfloat16: products in bfloat16 (autocast).
+
+    Attributes:
+        over: episodes that go on no more, put there by whichever thread; the next call drops what is kept of them.
     """
 
     def __init__(self, model: Any, end_ids: Sequence[int], temperature: float, vision: Vision | None = None,
@@ -86,6 +90,7 @@ class Generator:
         self._keeps: bool | None = None if can_keep(model) else False
         self._held: list[RaggedCache] = []
         self._read: Read = padded
+        self.over: deque[str] = deque()
 
     def forget(self) -> None:
         """Drop all kept keys, values and features; call it whenever the weights have changed."""
@@ -96,10 +101,12 @@ class Generator:
     def rest(self) -> None:
         """Drop all kept keys and values; call it when no episode goes on."""
         self._held = []
+        self.over.clear()
 
     @torch.no_grad()
     def sample(self, rows: Sequence[Row]) -> list[Sampled]:
         """Answer each row."""
+        self._let_go()
         training = self.model.training
         self.model.eval()
         try:
@@ -107,6 +114,9 @@ class Generator:
                 if self._keeps is None:
                     self._choose()
                 return self._sample(rows) if self._keeps else self._sample_plain(rows)
+        except BaseException:
+            self.rest()  # a cache may be half taken apart
+            raise
         finally:
             self.model.train(training)
 
@@ -117,6 +127,13 @@ class Generator:
         self._keeps = way is not None
         if way is not None:
             self._read = WAYS[way]
+
+    def _let_go(self) -> None:
+        """Let go of the rows of episodes that are over."""
+        over = {self.over.popleft() for _ in range(len(self.over))}
+        for cache in self._held:
+            cache.names = [None if n in over else n for n in cache.names]
+        self._held = [c for c in self._held if any(c.names)]
 
     def _sample(self, rows: Sequence[Row]) -> list[Sampled]:
         cache, logits, place = self._start(rows)
@@ -242,7 +259,8 @@ class Generator:
         for cache in list(self._held):
             taken = [r.episode for r in rows if r.episode in found and found[r.episode][0] is cache]
             if taken:
-                parts.append(cache.select([found[e][1] for e in taken]))
+                last = asked.issuperset(n for n in cache.names if n is not None)
+                parts.append(cache.select([found[e][1] for e in taken], last))
             cache.names = [None if n in asked else n for n in cache.names]
         self._held = [c for c in self._held if any(c.names)]
         if not parts:

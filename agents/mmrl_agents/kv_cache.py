@@ -79,6 +79,11 @@ class SlabLayer(DynamicLayer):
         self.room_k, self.room_v, self.used = keys, values, used
         self._publish()
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        self.room_k = self.room_v = self.keys = self.values = None
+        self.used = 0
+
     def _publish(self) -> None:
         assert self.room_k is not None
         assert self.room_v is not None
@@ -170,21 +175,32 @@ class RaggedCache:
         made.prompts, made.roots = self, list(rows)
         return made
 
-    def gather(self) -> None:
-        """Give every row a copy of what it reads in ``prompts``."""
+    def gather(self, last: bool = False) -> None:
+        """Give every row a copy of what it reads in ``prompts``.
+
+        Args:
+            last: nobody else reads there: each layer goes as soon as it is copied, so that never all is there twice.
+        """
         if self.prompts is None:
             return
         spans = [(root, n, len(ids)) for root, n, ids in zip(self.roots, self.begins, self.ids, strict=True)]
         for layer, before in zip(self.layers, self.prompts.layers, strict=True):
             keys, values = _joined(before.keys, layer.keys, spans), _joined(before.values, layer.values, spans)
             layer.load(keys, values, max(len(ids) for ids in self.ids))
+            if last:
+                before.clear()
         self.prompts, self.roots = None, []
 
-    def select(self, rows: Sequence[int]) -> RaggedCache:
-        """A copy of the given rows, in that order; a row may be taken several times."""
-        self.gather()
+    def select(self, rows: Sequence[int], last: bool = False) -> RaggedCache:
+        """A copy of the given rows, in that order; a row may be taken several times.
+
+        Args:
+            rows: which.
+            last: this cache is not used any more (see :meth:`gather`).
+        """
+        self.gather(last)
         made = self.fan_out(rows, [self.names[r] for r in rows])
-        made.gather()
+        made.gather(last)
         return made
 
 
@@ -201,11 +217,11 @@ def _joined(before: Tensor | None, own: Tensor | None,
 
 
 def merge(caches: Sequence[RaggedCache]) -> RaggedCache:
-    """One cache of all rows, in order."""
+    """One cache of all rows, in order; those that it is made of are used up, layer by layer."""
     if len(caches) == 1:
         return caches[0]
     for cache in caches:
-        cache.gather()
+        cache.gather(last=True)
     slots = max(len(i) for c in caches for i in c.ids)
     layers: list[SlabLayer] = []
     for depth in range(len(caches[0].layers)):
@@ -213,6 +229,8 @@ def merge(caches: Sequence[RaggedCache]) -> RaggedCache:
         held = [c.layers[depth] for c in caches]
         made.load(_stack([h.keys for h in held], slots), _stack([h.values for h in held], slots), slots)
         layers.append(made)
+        for layer in held:
+            layer.clear()
     return RaggedCache([n for c in caches for n in c.names], layers, [i for c in caches for i in c.ids],
                        [i for c in caches for i in c.images], [p for c in caches for p in c.places])  # fmt: skip
 

@@ -27,7 +27,7 @@ from mmrl_agents.image_tokens import ImageTokens
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.models import ModelFiles, find_model, load_generation, load_processing, text_context
 from mmrl_agents.passes import Passes, passes_of
-from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
+from mmrl_agents.rehearsal import Sampling, rehearse, samplings_of
 from mmrl_agents.run import dtype_of
 from mmrl_agents.tasks import Plan, plan
 from mmrl_agents.trace import trace_sampling, trace_update
@@ -41,10 +41,10 @@ PROBED = 8
 
 @dataclass(frozen=True)
 class Work:
-    """What a run does at most at once: the segments of a step, and what it samples; None: it never samples."""
+    """What a run does at most at once: the segments of a step, and what it samples in steps and in evaluations."""
 
     segments: tuple[Segment, ...]
-    sampling: Sampling | None
+    sampling: Sequence[Sampling]
 
 
 FindWork = Callable[[LoadedConfig, Transcript, int], Work]
@@ -55,7 +55,7 @@ def by_rehearsal(loaded: LoadedConfig, transcript: Transcript, context: int) -> 
     """The work of a run that learns from its own episodes."""
     played = rehearse(loaded.config, plan(loaded.config), transcript, context)
     segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
-    return Work(tuple(segments), sampling_of(loaded.config, played))
+    return Work(tuple(segments), samplings_of(loaded.config, played))
 
 
 def from_stored(read: Callable[[Config], Sequence[Trajectory]]) -> FindWork:
@@ -69,9 +69,9 @@ def from_stored(read: Callable[[Config], Sequence[Trajectory]]) -> FindWork:
         longest = sorted(rows, key=lambda s: -len(s.ids))[:size]
         evaluated = max(config.eval.episodes, config.eval.final_episodes)
         if not evaluated:
-            return Work(tuple(longest), None)
+            return Work(tuple(longest), [])
         played = rehearse(config, Plan(min(PROBED, evaluated), 1, 1), transcript, context)
-        return Work(tuple(longest), sampling_of(config, played, evaluated_only=True))
+        return Work(tuple(longest), samplings_of(config, played, evaluated_only=True))
 
     return find
 
@@ -102,9 +102,11 @@ class MemoryPlanner:
         refers = self._refers or args.kl_coef > 0
         sizes = sizes_of(model, files, args, refers)
         passes = passes_of(work.segments, model, args, feed)
-        sampled = None if work.sampling is None else trace_sampling(model, work.sampling, feed)
-        learned = trace_update(model, passes, args, Feed(_vision(model, transcript.image_tokens)), critic)
         on_host = not gpu and not torch.cuda.is_available()
+        way = "packed" if on_host else "padded"  # as mmrl_agents.reading.way_to_read finds it
+        traced = [(trace_sampling(model, sampling, feed, way), sampling) for sampling in work.sampling]
+        sampled, sampling = max(traced, key=lambda t: t[0].cache + t[0].work, default=(None, None))
+        learned = trace_update(model, passes, args, Feed(_vision(model, transcript.image_tokens)), critic)
         ahead = config.rollout.async_steps
         copies = 0 if not ahead else ahead + 1 if on_host else 1  # on the host earlier versions wait in its memory too
         best = config.eval.episodes > 0 and config.eval.final_episodes > 0
@@ -119,9 +121,9 @@ class MemoryPlanner:
             work=sampled.work if sampled else 0,
             best=sizes.weights if best else 0,
             base=in_use() if on_host else 0,
-            notes=_notes(args, sizes, passes, work.sampling, copies),
+            notes=_notes(args, sizes, passes, sampling, copies),
             tokens=passes.largest[0].tokens,
-            rows=work.sampling.rows if work.sampling else 0,
+            rows=sampling.rows if sampling else 0,
             length=max(len(s.ids) for s in work.segments),
             sampler=copies * sizes.gradients,
         )
@@ -144,12 +146,16 @@ def _vision(model: Any, tokens: ImageTokens | None) -> Vision | None:
     return None if tokens is None else Vision(model, tokens, probe=False)
 
 
+def _batches(sampling: Sampling) -> str:
+    return f"{sampling.batches} x {sampling.rows}" if sampling.batches > 1 else f"{sampling.rows}"
+
+
 def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling | None, copies: int) -> dict[str, str]:
     """What stands behind each figure, in words."""
     kind = dtype_of(args) + (", linear layers in 4 bits" if args.load_in_4bit else "")
     one = passes.largest[0]
     lines = f"{one.packs} x {one.slots} tokens" + (" that share beginnings" if one.branches else "")
-    held = "" if sampling is None else f"{sampling.rows} answers at once, up to {sampling.length} tokens each"
+    held = "" if sampling is None else f"{_batches(sampling)} answers at once, up to {sampling.length} tokens each"
     read = "" if sampling is None else f"up to {sampling.fed_rows} x {sampling.fed_tokens} new tokens, and logits"
     return {
         "weights": f"{sizes.values / 1e6:.1f} million, {kind}",

@@ -20,7 +20,8 @@ def rollout_metrics(trajectories: Sequence[Trajectory], advantages: Sequence[flo
         (rewards that a gate changed), ``success``, ``turns``, ``invalid_actions`` (share of actions), ``errors``
         (count), ``invalid`` (trajectories not learned from),
         ``no_spread`` (share of those learned from with advantage 0), ``cut_turns`` (share of turns cut by their
-        token limit), ``overlong`` (trajectories that ended so); and what :func:`group_metrics` and :func:`token_metrics` give.
+        token limit), ``overlong`` (trajectories that ended so); and what :func:`group_metrics` and
+        :func:`token_metrics` give.
     """
     turns = [turn for t in trajectories for turn in t.turns]
     rewards = [t.record.value for t in trajectories if t.valid and t.record is not None]

@@ -20,6 +20,7 @@ from mmrl.rollout import Scheduler, run_sync
 from mmrl.trajectory import Trajectory, Turn
 from mmrl.turn_cap import largest
 from mmrl_agents.batch import Segment, segments_of
+from mmrl_agents.generate import CACHES
 from mmrl_agents.tasks import Plan, step_specs
 from mmrl_agents.transcript import Transcript
 
@@ -30,16 +31,27 @@ class Sampling:
 
     Attributes:
         rows: answers.
-        length: tokens of the longest row, prompt and answers: it holds keys and values of them.
+        ends: tokens of the longest row, turn after turn: its prompt, and its prompt with the answer.
         fed_rows: rows of the largest batch of new tokens; ``fed_tokens``: tokens of each.
+        batches: how many batches of rows take turns, and are kept meanwhile.
+        prompts: different prompts that the rows begin with, where an episode is one turn and several share one; else 0.
+        joined: whether new episodes come to those that go on already.
         images: the different images that it sees in a step.
     """
 
     rows: int
-    length: int
+    ends: tuple[tuple[int, int], ...]
     fed_rows: int
     fed_tokens: int
+    batches: int = 1
+    prompts: int = 0
+    joined: bool = False
     images: tuple[Image, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row, prompt and answers: it holds keys and values of them."""
+        return max(end for pair in self.ends for end in pair)
 
 
 class Stranger:
@@ -96,7 +108,7 @@ def rehearse(config: Config, sizes: Plan, transcript: Transcript, context: int) 
     return spoken
 
 
-def sampling_of(config: Config, played: Sequence[Trajectory], evaluated_only: bool = False) -> Sampling:
+def samplings_of(config: Config, played: Sequence[Trajectory], evaluated_only: bool = False) -> list[Sampling]:
     """What the sampler of a run does at most, in its steps and in its evaluations.
 
     Args:
@@ -104,19 +116,29 @@ def sampling_of(config: Config, played: Sequence[Trajectory], evaluated_only: bo
         played: from :func:`rehearse`.
         evaluated_only: whether the run samples in evaluations alone.
     """
-    r = config.rollout
     evaluated = max(config.eval.episodes, config.eval.final_episodes)
-    most = min(r.concurrency, r.max_batch)
-    rows = min(most, evaluated if evaluated_only else max(len(played), evaluated))
+    tasks = len({t.turns[0].prompt_ids for t in played})
+    steps = [] if evaluated_only else [_sampling(config, played, len(played), tasks)]
+    return [*steps, *([_sampling(config, played, evaluated, evaluated)] if evaluated else [])]
+
+
+def _sampling(config: Config, played: Sequence[Trajectory], episodes: int, tasks: int) -> Sampling:
+    """What is done at most for so many episodes like these, of so many different tasks."""
+    at_once = min(config.rollout.concurrency, episodes)
+    rows = min(at_once, config.rollout.max_batch)
     fed: list[tuple[int, int]] = []
+    ends: list[tuple[int, int]] = []
     for n in range(max(len(t.turns) for t in played)):
         turns = [(t.turns[n - 1] if n else None, t.turns[n]) for t in played if n < len(t.turns)]
-        # Equal fresh prompts are read once; the tasks of an evaluation all differ.
-        fresh = max(len({turn.prompt_ids for _, turn in turns}), evaluated) if n == 0 else rows
-        fed.append((min(rows, fresh), max(_new(before, turn) for before, turn in turns)))
-    segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
+        fresh = min(rows, tasks) if n == 0 else rows  # equal fresh prompts are read once
+        fed.append((fresh, max(_new(before, turn) for before, turn in turns)))
+        prompt = max(len(turn.prompt_ids) for _, turn in turns)
+        ends.append((prompt, max(len(turn.prompt_ids) + len(turn.token_ids) for _, turn in turns)))
     rows_fed, tokens_fed = max(fed, key=lambda f: f[0] * f[1])
-    return Sampling(rows, max(len(s.ids) for s in segments), rows_fed, tokens_fed, images_of(segments))
+    segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
+    prompts = tasks if len(ends) == 1 and tasks < rows else 0
+    return Sampling(rows, tuple(ends), rows_fed, tokens_fed, min(CACHES, -(-at_once // rows)), prompts,
+                    len(ends) > 1 and episodes > at_once, images_of(segments))  # fmt: skip
 
 
 def images_of(segments: Sequence[Segment]) -> tuple[Image, ...]:

@@ -147,7 +147,7 @@ def attend(module: torch.nn.Module, query: Float[Tensor, "1 heads line dim"],
     layer: Any = module.layer_idx
     keys, values = mmrl_places.prompts[layer]
     kind = torch.promote_types(query.dtype, torch.float32)
-    mine, ours = torch.empty((2, query.shape[2], query.shape[1], 1), dtype=kind)
+    mine, ours = query.new_empty((2, query.shape[2], query.shape[1], 1), dtype=kind)
     own = _over(query, key, value, scaling, mmrl_places.own, mine)
     shared = _over(query, keys, values, scaling, mmrl_places.shared, ours)
     return torch.lerp(shared, own, torch.sigmoid(mine - ours).to(own.dtype))[None], None
@@ -167,7 +167,7 @@ def _over(query: Float[Tensor, "1 heads line dim"], key: Float[Tensor, "rows few
     for span in spans:
         rows = span.rows.stop - span.rows.start
         asking = query[0, :, span.tokens].unflatten(1, (rows, span.new)).unflatten(0, (few, times))
-        unseen = None if span.unseen is None else span.unseen.to(query.dtype)
+        unseen = None if span.unseen is None else span.unseen.to(query)
         if unseen is not None and span.new > 1 and times > 1:
             unseen = unseen.repeat(times, 1)
         found, log = kernel(asking.permute(2, 0, 1, 3, 4).flatten(2, 3), key[span.rows, :, : span.held],

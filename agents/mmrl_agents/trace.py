@@ -14,21 +14,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 
 from mmrl.errors import BadInput, one_line
 from mmrl.image import Image
 from mmrl.training_args import TrainingArgs
 from mmrl_agents.blueprint import META, in_four_bits, nbytes
 from mmrl_agents.critic import Critic
-from mmrl_agents.decoder import base_of, with_cache
+from mmrl_agents.decoder import base_of
 from mmrl_agents.feed import Feed
 from mmrl_agents.fused import fused
 from mmrl_agents.generate import draw
 from mmrl_agents.head import log_probabilities
-from mmrl_agents.kv_cache import SlabLayer, Target, room_for
+from mmrl_agents.kv_cache import RaggedCache, room_for
 from mmrl_agents.learner import eval_mode
 from mmrl_agents.passes import Pass, Passes
+from mmrl_agents.reading import WAYS
 from mmrl_agents.rehearsal import Sampling
 from mmrl_agents.tally import Tally
 
@@ -52,6 +52,10 @@ class Sampled:
 
     cache: int
     work: int
+
+
+Shapes = tuple[torch.Size, torch.Size, torch.dtype]
+"""Of a layer's keys and of its values, and the type of both."""
 
 
 def trace_update(model: Any, passes: Passes, args: TrainingArgs, feed: Feed, critic: bool) -> Learned:
@@ -100,61 +104,90 @@ def _learn(model: Any, one: Pass, feed: Feed, critic: Critic | None, learn_entro
 
 
 @torch.no_grad()
-def trace_sampling(model: Any, sampling: Sampling, feed: Feed) -> Sampled:
-    """Run a sampler's largest batch of new tokens, and its last token where all rows are at their longest.
+def trace_sampling(model: Any, sampling: Sampling, feed: Feed, way: str) -> Sampled:
+    """Let a sampler read its largest batch of new tokens, and its last token where all rows are at their longest.
 
     Args:
         model: from :func:`mmrl_agents.blueprint.blueprint`.
         sampling: how much is sampled at once.
         feed: what the model is fed.
+        way: how it reads, one of :data:`mmrl_agents.reading.WAYS`.
 
     Raises:
         BadInput: if the model's code needs values to run.
     """
     model.eval()
-    base, decoder = base_of(model), base_of(model).get_decoder()
-    count = base.config.get_text_config().num_hidden_layers
+    base, read, words = base_of(model), WAYS[way], _Words(feed.vision)
     with fused(), Tally(_held(model)) as tally, _explained(base):
-        layers = [SlabLayer() for _ in range(count)]
-        _read(base, decoder, sampling.fed_rows, sampling.fed_tokens, layers, feed, sampling.images)
-        read, like = tally.peak, [(layer.keys, layer.values) for layer in layers]
-        shapes = [(k.shape, v.shape) for k, v in like if k is not None and v is not None]
-        del layers, like
-        layers = [_full(keys, values, sampling, base.dtype) for keys, values in shapes]
-        cache = sum(room.nbytes for layer in layers for room in (layer.room_k, layer.room_v) if room is not None)
-        logits = _read(base, decoder, sampling.rows, 1, layers, feed, ())
-        draw(logits, torch.zeros(sampling.rows, dtype=torch.float64, device=META), 0.9)
-    return Sampled(cache, max(0, max(read, tally.peak) - cache))
+        features = feed.vision.features(sampling.images) if feed.vision and sampling.images else None
+        prompts = _cache(base, sampling.fed_rows)
+        read(prompts, model, [[0] * sampling.fed_tokens] * sampling.fed_rows, words, ())
+        del features
+        reading = tally.peak
+        shapes = [(layer.keys.shape, layer.values.shape, layer.keys.dtype) for layer in prompts.layers
+                  if layer.keys is not None and layer.values is not None]  # fmt: skip
+        shares = way == "packed" and sampling.prompts > 0
+        cache = _shared(prompts, sampling, shapes) if shares else _apart(_cache(base, sampling.rows), sampling, shapes)
+        del prompts
+        tally.peak = tally.now
+        logits = read(cache, model, [[0]] * sampling.rows, words, ())
+        draw(feed.allowed(logits), torch.zeros(sampling.rows, dtype=torch.float64, device=META), 0.9)
+        held = cache.nbytes
+        work = max(reading, tally.peak) - held
+    if sampling.joined:  # which copies them layer by layer
+        work = max(work, held // len(shapes))
+    return Sampled(held * sampling.batches, max(0, work))
 
 
-def _read(base: Any, decoder: Any, rows: int, tokens: int, layers: Sequence[SlabLayer], feed: Feed,
-          images: Sequence[Image]) -> Tensor:  # fmt: skip
-    """Feed new tokens to all rows; returns the logits after the last."""
-    inputs = _inputs(base, rows, tokens, feed, images)
-    slots, nowhere = layers[0].used + tokens, torch.zeros(rows * tokens, dtype=torch.long, device=META)
-    for layer in layers:
-        layer.target = Target(None, nowhere, nowhere, rows, slots)
-    mask = torch.ones((rows, 1, tokens, slots), dtype=torch.bool, device=META)
-    hidden = decoder(**{**inputs, "attention_mask": mask}, use_cache=True,
-                     **with_cache(decoder, Cache(layers=[*layers]))).last_hidden_state  # fmt: skip
-    return feed.allowed(base.get_output_embeddings()(hidden[:, -1])).index_select(0, torch.zeros(
-        rows, dtype=torch.long, device=META))  # fmt: skip
+class _Words(Feed):
+    """Feeds ids as if no image stood among them: whether one does is in their values."""
+
+    def tokens(self, ids: Tensor, images: Sequence[Sequence[Image]]) -> dict[str, Tensor]:
+        """The ids, or their embeddings where a model sees."""
+        return super().tokens(ids, images) if self.vision is None else {"inputs_embeds": self.vision.words(ids)}
 
 
-def _full(keys: torch.Size, values: torch.Size, sampling: Sampling, dtype: torch.dtype) -> SlabLayer:
-    """A layer that holds all but the last token of every row, with the room that it has grown to by then."""
-    room, layer = room_of(sampling), SlabLayer()
-    made = [torch.empty((sampling.rows, heads, room, dim), dtype=dtype, device=META)
-            for _, heads, _, dim in (keys, values)]  # fmt: skip
-    layer.load(made[0], made[1], sampling.length - 1)
-    return layer
+def _apart(cache: RaggedCache, sampling: Sampling, shapes: Sequence[Shapes]) -> RaggedCache:
+    """Rows that hold all but their last token, and the room that they have grown to by then."""
+    _fill(cache, sampling.rows, shapes, room_of(sampling.ends), sampling.length - 1)
+    return _at(cache, sampling)
 
 
-def room_of(sampling: Sampling) -> int:
-    """Tokens that a row has room for in the end: room grows whenever it is used up."""
-    room = room_for(min(sampling.fed_tokens, sampling.length))
-    while room < sampling.length:
-        room = room_for(room + 1)
+def _shared(prompts: RaggedCache, sampling: Sampling, shapes: Sequence[Shapes]) -> RaggedCache:
+    """The same of rows that hold no more than what they have beyond their prompts."""
+    of = [i * sampling.prompts // sampling.rows for i in range(sampling.rows)]
+    cache, own = prompts.fan_out(of, [None] * sampling.rows), sampling.length - sampling.ends[0][0]
+    _fill(cache, sampling.rows, shapes, room_of([(0, own)]), own - 1)
+    return _at(cache, sampling)
+
+
+def _fill(cache: RaggedCache, rows: int, shapes: Sequence[Shapes], room: int, used: int) -> None:
+    for layer, (keys, values, kind) in zip(cache.layers, shapes, strict=True):
+        made = [torch.empty((rows, heads, room, dim), dtype=kind, device=META) for _, heads, _, dim in (keys, values)]
+        layer.load(made[0], made[1], used)
+
+
+def _at(cache: RaggedCache, sampling: Sampling) -> RaggedCache:
+    held = sampling.length - 1
+    cache.ids, cache.places = [[0] * held for _ in range(sampling.rows)], [held] * sampling.rows
+    return cache
+
+
+def _cache(base: Any, rows: int) -> RaggedCache:
+    return RaggedCache.empty([None] * rows, base.config.get_text_config().num_hidden_layers)
+
+
+def room_of(ends: Sequence[tuple[int, int]]) -> int:
+    """Slots that a row has in the end: there are more whenever they are used up.
+
+    Args:
+        ends: the tokens that are held, turn after turn: after its prompt, which comes at once, and after its answer.
+    """
+    room = room_for(ends[0][0])
+    for prompt, answer in ends:
+        room = room_for(prompt) if prompt > room else room
+        while room < answer:
+            room = room_for(room + 1)
     return room
 
 

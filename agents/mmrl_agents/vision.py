@@ -69,6 +69,10 @@ class Vision:
         """Drop what is kept: the weights have changed, or the step is over."""
         self._known.clear()
 
+    def words(self, ids: Int[Tensor, "rows length"]) -> Float[Tensor, "rows length hidden"]:
+        """Embeddings of ``ids``, placeholders too as they are."""
+        return self._base.get_input_embeddings()(ids)
+
     def embed(self, ids: Int[Tensor, "rows length"],
               images: Sequence[Sequence[Image]]) -> Float[Tensor, "rows length hidden"]:
         """Embeddings of ``ids``, the features of each row's images in the places of its placeholders.
@@ -76,7 +80,7 @@ class Vision:
         Raises:
             ValueError: if a row has another number of placeholders than its images have features.
         """
-        embedded = self._base.get_input_embeddings()(ids)
+        embedded = self.words(ids)
         places = ids == self.tokens.id
         for row, (held, shown) in enumerate(zip(places.sum(1).tolist(), images, strict=True)):
             wanted = sum(self.tokens.of(i).features for i in shown)

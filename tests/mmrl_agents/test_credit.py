@@ -372,8 +372,9 @@ def test_overlong_trajectories_teach_nothing_and_are_compared_nevertheless(metho
              for t in batch]  # fmt: skip
     seen = {**FREE, "c": FREE["b"]}
     args = {"advantage": method, "turn_discount": turn_discount}
-    plain = credit([cut(t) if t.id == "b" else t for t in batch], 4, config(**args), seen)
-    got = credit([cut(t) if t.id == "b" else t for t in batch], 4, config(mask_truncated_completions=True, **args), seen)
+    long = [cut(t) if t.id == "b" else t for t in batch]
+    plain = credit(long, 4, config(**args), seen)
+    got = credit(long, 4, config(mask_truncated_completions=True, **args), seen)
     assert plain == credit(batch, 4, config(**args), seen)
     assert got.advantages == [plain.advantages[0], None, None, plain.advantages[3]]
     for mine, whole in ((got.turns, plain.turns), (got.tokens, plain.tokens), (got.returns, plain.returns)):

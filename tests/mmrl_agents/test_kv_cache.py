@@ -1,8 +1,11 @@
+from typing import Any
+
+import pytest
 import torch
 from learner_tools import llama
 
 from mmrl_agents.feed import Feed
-from mmrl_agents.kv_cache import RaggedCache, merge, room_for
+from mmrl_agents.kv_cache import RaggedCache, SlabLayer, merge, room_for
 from mmrl_agents.reading import packed
 
 
@@ -59,3 +62,23 @@ def test_what_is_taken_or_joined_is_a_copy() -> None:
     assert torch.equal(keys(both, 0), first)
     assert torch.equal(keys(both, 1), second)
     assert all(layer.room_k is not None and torch.isfinite(layer.room_k).all() for layer in both.layers)
+
+
+def test_what_is_used_for_the_last_time_goes_layer_by_layer() -> None:
+    one, other = held([3, 4, 5], [6, 7]), held(list(range(2, 60)))
+    kept = keys(one, 1).clone()
+    sizes: list[int] = []
+    load = SlabLayer.load
+
+    def watched(layer: SlabLayer, *given: Any) -> None:
+        load(layer, *given)
+        sizes.append(one.nbytes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SlabLayer, "load", watched)
+        taken = one.select([1], last=True)
+    assert sizes == [sizes[0], sizes[0] // 2]
+    assert (one.nbytes, torch.equal(keys(taken, 0), kept)) == (0, True)
+    both = merge([taken, other])
+    assert (taken.nbytes, other.nbytes) == (0, 0)
+    assert torch.equal(keys(both, 0), kept)

@@ -8,7 +8,7 @@ from learner_tools import run_config
 from mmrl.errors import BadInput
 from mmrl_agents.batch import segments_of
 from mmrl_agents.models import find_model, load_generation, load_processing
-from mmrl_agents.rehearsal import Sampling, rehearse, sampling_of
+from mmrl_agents.rehearsal import Sampling, rehearse, samplings_of
 from mmrl_agents.tasks import plan
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.turns import end_ids
@@ -30,18 +30,17 @@ def test_every_answer_is_as_long_as_it_may_be_and_another(tmp_path: Path) -> Non
     assert len(set(answers)) == 8
     prompts = {turn.prompt_ids for t in played for turn in t.turns}
     assert len(prompts) == len({t.group for t in played}) == 2
-    found = sampling_of(config, played)
     longest = max(len(p) for p in prompts)
-    assert found == Sampling(rows=8, length=longest + 6, fed_rows=2, fed_tokens=longest)
+    assert samplings_of(config, played) == [Sampling(8, ((longest, longest + 6),), 2, longest, prompts=2)]
 
 
 def test_an_episode_goes_on_to_its_last_turn(tmp_path: Path) -> None:
     config = run_config(tmp_path, environments=[GRID], rollout={"max_turns": 3, "max_batch": 5}).config
     played = rehearse(config, plan(config), transcript_of(config.model_id), 2000)
     assert [len(t.turns) for t in played] == [3] * 8
-    found = sampling_of(config, played)
-    assert found.rows == 5
-    assert found.length == max(len(t.turns[2].prompt_ids) + 6 for t in played)
+    (found,) = samplings_of(config, played)
+    assert (found.rows, found.batches, found.prompts) == (5, 2, 0)
+    assert found.length == found.ends[2][1] == max(len(t.turns[2].prompt_ids) + 6 for t in played)
     assert [len(segments_of(t, 0)) for t in played] == [1] * 8
 
 
@@ -49,7 +48,7 @@ def test_under_a_window_every_turn_is_read_anew(tmp_path: Path) -> None:
     config = run_config(tmp_path, environments=[GRID], rollout={"max_turns": 3, "window": 1}).config
     played = rehearse(config, plan(config), transcript_of(config.model_id), 2000)
     prompts = [turn.prompt_ids for t in played for turn in t.turns]
-    found = sampling_of(config, played)
+    (found,) = samplings_of(config, played)
     assert (found.fed_rows, found.fed_tokens) == (8, max(len(p) for p in prompts[1:]))
     assert found.length == max(len(p) for p in prompts) + 6
     assert [len(segments_of(t, 0)) for t in played] == [3] * 8
@@ -58,8 +57,10 @@ def test_under_a_window_every_turn_is_read_anew(tmp_path: Path) -> None:
 def test_evaluations_count(tmp_path: Path) -> None:
     config = run_config(tmp_path, eval={"episodes": 20, "final_episodes": 30, "final_seed": 100_000}).config
     played = rehearse(config, plan(config), transcript_of(config.model_id), 500)
-    assert (sampling_of(config, played).rows, sampling_of(config, played).fed_rows) == (30, 30)
-    assert sampling_of(config, played[:1], evaluated_only=True).rows == 30
+    in_steps, evaluating = samplings_of(config, played)
+    assert (in_steps.rows, in_steps.fed_rows, in_steps.prompts) == (8, 2, 2)
+    assert (evaluating.rows, evaluating.fed_rows, evaluating.prompts) == (30, 30, 0)
+    assert [s.rows for s in samplings_of(config, played[:1], evaluated_only=True)] == [30]
 
 
 def test_no_room_for_an_answer_is_bad_input(tmp_path: Path) -> None:

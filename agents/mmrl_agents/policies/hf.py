@@ -47,6 +47,10 @@ class HFPolicy:
         """Drop what is kept of the episodes that went on; the learner may need the memory."""
         self.generator.rest()
 
+    def ended(self, episode: str) -> None:
+        """Drop what is kept of an episode, before the next batch."""
+        self.generator.over.append(episode)
+
     def stop(self) -> None:
         """A batch that has begun is sampled to its end."""
 
