@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import takewhile
+from itertools import cycle, islice
 
 from mmrl.config import EnvironmentConfig
 from mmrl.config_load import LoadedConfig
@@ -13,9 +14,15 @@ from mmrl.errors import BadInput
 from mmrl.make import make
 from mmrl.provided import PROBED
 from mmrl.sample import Message, Text
+from mmrl.trajectory import Trajectory
+from mmrl.turn_cap import largest
+from mmrl_agents.batch import Segment
 from mmrl_agents.models import find_model, load_generation, load_processing, text_context
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.turns import end_ids
+
+NOTHING = "?"
+"""The shortest answer that gets nowhere."""
 
 
 def check_context(loaded: LoadedConfig) -> None:
@@ -57,10 +64,34 @@ def check_room(loaded: LoadedConfig) -> None:
             raise BadInput(f"{loaded.where('environments', i)}: environment '{env.id}': its first {PROBED} tasks take "
                            f"{least} tokens or more, and {has}; lower rollout.max_new_tokens, raise "
                            "rollout.max_context, or take another model")  # fmt: skip
-        full = None if rollout.window is None else full_window(env, rollout.window)
-        if full is not None and len(transcript.prompt(full)) > room:
-            raise BadInput(f"{loaded.where('rollout', 'window')}: a window of {rollout.window} observations of "
-                           f"'{env.id}' takes {len(transcript.prompt(full))} tokens, and {has}; lower it")
+        if rollout.window is not None:
+            _check_window(loaded, env, rollout.window, transcript, room, has)
+
+
+def _check_window(loaded: LoadedConfig, env: EnvironmentConfig, window: int, transcript: Transcript, room: int,
+                  has: str) -> None:  # fmt: skip
+    turns = min(window, largest(loaded.config.rollout.max_turns) or window)
+    full = full_window(env, turns)
+    taken = 0 if full is None else len(transcript.prompt(full))
+    if taken > room:
+        some = "" if turns == window else f" takes {turns} turns at most, and with them"
+        raise BadInput(f"{loaded.where('rollout', 'window')}: a window of {window} observations of '{env.id}'{some} "
+                       f"takes {taken} tokens, and {has}; lower it")  # fmt: skip
+
+
+def check_fits(loaded: LoadedConfig, segments: Sequence[Segment], trajectories: Sequence[Trajectory]) -> None:
+    """Refuse to learn from episodes that are longer than the model's context.
+
+    Raises:
+        BadInput: naming the longest, and what the model holds.
+    """
+    files = find_model(loaded.config.model_id)
+    own, longest = text_context(files), max(segments, key=lambda s: len(s.ids), default=None)
+    if longest is not None and len(longest.ids) > own:
+        where = loaded.where("rollout", "window") if loaded.config.rollout.window else str(loaded.path)
+        raise BadInput(f"{where}: episode '{trajectories[longest.trajectory].id}' takes {len(longest.ids)} tokens at "
+                       f"once, and '{files.name}' holds {own}; set rollout.window lower, or leave it out of what is "
+                       "learned from")  # fmt: skip
 
 
 def first_prompts(config: EnvironmentConfig) -> list[tuple[Message, ...]]:
@@ -72,24 +103,49 @@ def first_prompts(config: EnvironmentConfig) -> list[tuple[Message, ...]]:
 def full_window(config: EnvironmentConfig, window: int) -> tuple[Message, ...] | None:
     """What the policy is shown once the window is full, in the first of a few tasks in which it ever is; else None.
 
-    An expert acts, so that answers are as short as they can be; None too where there is none.
+    An expert acts, so that answers are as short as they can be.  Where it is done before, or there is none, a policy
+    that gets nowhere may still go on: then the window is filled with the expert's exchanges over and over, or with
+    those of one that says :data:`NOTHING`.
     """
     with closing(make(config.id, **config.kwargs)) as env:
+        acted: list[tuple[tuple[Message, ...], list[Exchange]]] = []
         for i in range(PROBED):
-            messages = env.reset(seed=config.seeds.start + i)[1]["sample"].messages
-            exchanges = [*takewhile(bool, (_exchange(env) for _ in range(window - 1)))]
-            if len(exchanges) == window - 1:
-                return visible(messages + tuple(m for exchange in exchanges for m in exchange), window)
-    return None
+            acted.append((first := _first(env, config, i), _exchanges(env, window - 1, _expert)))
+            if len(acted[-1][1]) == window - 1:
+                return _shown(first, acted[-1][1], window)
+        first = _first(env, config, 0)
+        said = _exchanges(env, window - 1, lambda env: NOTHING)
+        if len(said) < window - 1:
+            return None  # the episode is over before
+        first, some = next(((f, e) for f, e in acted if e), (first, said))
+        return _shown(first, [*islice(cycle(some), window - 1)], window)
 
 
-def _exchange(env: Env) -> tuple[Message, ...]:
-    """An answer and what the environment says to it; empty where there is no expert, or the episode ends with it."""
+Exchange = tuple[Message, Message]
+"""An answer, and what the environment says to it."""
+
+
+def _first(env: Env, config: EnvironmentConfig, task: int) -> tuple[Message, ...]:
+    return env.reset(seed=config.seeds.start + task)[1]["sample"].messages
+
+
+def _shown(first: tuple[Message, ...], exchanges: Sequence[Exchange], window: int) -> tuple[Message, ...]:
+    return visible(first + tuple(m for exchange in exchanges for m in exchange), window)
+
+
+def _expert(env: Env) -> str | None:
     try:
-        action = env.expert_action()
+        return env.expert_action()
     except NoExpert:
-        return ()
-    observation, _, terminated, truncated, _ = env.step(action)
-    if terminated or truncated:
-        return ()
-    return Message("assistant", (Text(action),)), Message("user", observation)
+        return None
+
+
+def _exchanges(env: Env, most: int, act: Callable[[Env], str | None]) -> list[Exchange]:
+    """What is said from here on, until nothing is, or the episode ends with it."""
+    found: list[Exchange] = []
+    while len(found) < most and (action := act(env)) is not None:
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            break
+        found.append((Message("assistant", (Text(action),)), Message("user", observation)))
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,12 @@ from mmrl_agents.reading import WAYS, Read, last_logits, padded, way_to_read
 from mmrl_agents.vision import Vision
 
 LOG = logging.getLogger(__name__)
+HOW: dict[str | None, str] = {
+    "packed": "the new tokens of all rows are read in one line",
+    "padded": "rows are read beside each other, padded",
+    None: "every prompt is read anew in every turn",
+}
+"""What a way to read is, in words."""
 CACHE_BYTES = 4 * 2**30
 """Keys and values that are kept between turns: above this the older batches go, never the newest."""
 CACHES = 2
@@ -75,14 +81,16 @@ class Generator:
         temperature: of the sampling distribution; 0 takes the likeliest id (log-probability 0).
         vision: how the model sees, if it does; the ids that it bans are never sampled.
         bfloat16: products in bfloat16 (autocast).
+        say: is told, in a line, how the model reads what is new, once that has been tried.
 
     Attributes:
         over: episodes that go on no more, put there by whichever thread; the next call drops what is kept of them.
     """
 
     def __init__(self, model: Any, end_ids: Sequence[int], temperature: float, vision: Vision | None = None,
-                 bfloat16: bool = False) -> None:
+                 bfloat16: bool = False, say: Callable[[str], None] = LOG.info) -> None:
         self.model = model
+        self._say = say
         self.feed = Feed(vision)
         self.forward = Forward(bfloat16=bfloat16)
         self.end_ids = frozenset(end_ids)
@@ -123,7 +131,7 @@ class Generator:
     def _choose(self) -> None:
         """How the model reads new tokens behind those that are kept, if it can; tried once."""
         way, why = way_to_read(self.model, self.feed, self.forward.dtype(self.model.dtype))
-        LOG.info("new tokens are read %s%s", way or "with all before them", f" ({why})" if why else "")
+        self._say(f"sampling: {HOW[way]}" + (f" ({why})" if why else "; agrees with each alone"))
         self._keeps = way is not None
         if way is not None:
             self._read = WAYS[way]

@@ -19,6 +19,7 @@ from mmrl.errors import one_line
 from mmrl.image import Image
 from mmrl_agents.decoder import added, base_of, with_cache
 from mmrl_agents.feed import Feed
+from mmrl_agents.image_tokens import PROBE
 from mmrl_agents.kv_cache import RaggedCache, Target
 from mmrl_agents.rows_attention import LOCK, NAME, Places, attending, shared_spans, spans
 
@@ -154,14 +155,24 @@ def _differs(way: Read, model: Any, feed: Feed, dtype: torch.dtype, some: Sequen
     They may differ by a part of the largest of them: those of a young model are small.
     """
     cache = RaggedCache.empty([None] * 3, base_of(model).config.get_text_config().num_hidden_layers)
-    for turn, new in enumerate(([some[:7], some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3)):
+    # A model that sees is shown a picture: between words, or it would not be told from one that stands first.
+    picture = () if feed.vision is None else feed.vision.tokens.of(PROBE).ids
+    begun = [*some[:3], *picture, *some[3:7]]
+    for turn, new in enumerate(([begun, some[7:9], some[8:12]], [some[12:13], [], some[13:16]], [[some[3]]] * 3)):
         if turn == 1:  # as the rows of a group read one prompt
             cache = cache.fan_out([0, 0, 2], [None] * 3)
-        found = way(cache, model, new, feed, ())
+        found = way(cache, model, new, feed, [(PROBE,), (), ()] if picture and turn == 0 else ())
         for row in (i for i, n in enumerate(new) if n):
-            tokens = feed.tokens(torch.tensor([cache.ids[row]], device=model.device), ())
-            alone = last_logits(model, tokens, None, use_cache=False)[0]
+            alone = _alone(model, feed, cache, row)
             apart, size = float((found[row] - alone).abs().max()), float(alone.abs().max())
             if not apart <= TOLERANCE.get(dtype, 0.1) * size:
                 return f"a logit differs by {apart:.0e}"
     return ""
+
+
+def _alone(model: Any, feed: Feed, cache: RaggedCache, row: int) -> Float[Tensor, " vocab"]:
+    """The logits after all that a row of a cache has read, computed anew."""
+    ids, images = torch.tensor([cache.ids[row]], device=model.device), cache.images[row]
+    inputs = feed.whole(ids, [images] if images else ())
+    tokens = {name: inputs.pop(name) for name in ("input_ids", "inputs_embeds") if name in inputs}
+    return last_logits(model, tokens, None, use_cache=False, **inputs)[0]

@@ -106,7 +106,7 @@ def own_model(run: Run) -> Sampler:
     """The learner's own model, by :class:`mmrl_agents.policies.hf.HFPolicy`."""
     rollout = run.config.rollout
     return HFPolicy(run.model, run.processing, rollout.temperature, rollout.max_new_tokens, rollout.max_context,
-                    run.vision, run.precision.sample)  # fmt: skip
+                    run.vision, run.precision.sample, run.reporter.say)  # fmt: skip
 
 
 SAMPLERS: dict[str, SamplerKind] = {

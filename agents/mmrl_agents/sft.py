@@ -17,7 +17,7 @@ from mmrl.report import Reporter
 from mmrl.store import read_trajectories
 from mmrl.trajectory import Trajectory
 from mmrl_agents.batch import Segment
-from mmrl_agents.check_context import check_context
+from mmrl_agents.check_context import check_context, check_fits
 from mmrl_agents.check_images import check_images
 from mmrl_agents.heldout import HeldOut
 from mmrl_agents.imitation import imitation_segments
@@ -87,6 +87,7 @@ def learn_offline(loaded: LoadedConfig, resume: bool, reporter: Reporter, trajec
     segments = [
         s for i, t in enumerate(trajectories) for s in imitation_segments(t, i, transcript, config.rollout.window)
     ]
+    check_fits(loaded, segments, trajectories)
     size = args.per_device_train_batch_size * args.gradient_accumulation_steps
     steps = args.max_steps if args.max_steps > 0 else max(1, round(args.num_train_epochs * len(segments) / size))
     run = open_run(loaded, resume, reporter, steps, refers)

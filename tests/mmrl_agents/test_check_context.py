@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from learner_tools import run_config
+from learner_tools import run_config, trajectory, turn
 
 from mmrl.config import EnvironmentConfig
 from mmrl.errors import BadInput
-from mmrl_agents.check_context import check_context, check_room, first_prompts, full_window
-from mmrl_agents.models import find_model, load_generation, load_processing
+from mmrl_agents.batch import Segment
+from mmrl_agents.check_context import check_context, check_fits, check_room, first_prompts, full_window
+from mmrl_agents.models import find_model, load_generation, load_processing, text_context
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.turns import end_ids
 
@@ -71,5 +72,33 @@ def test_a_window_is_looked_at_when_it_is_full() -> None:
     assert window is not None
     assert [m.role for m in window if m.role != "system"] == ["user", "assistant", "user", "assistant", "user"]
     assert full_window(LOCAL, 500) is None  # the episodes are over before
+    assert len(full_window(LOCAL, 60) or ()) == 1 + 119  # the expert is done before, a policy that is lost goes on
     assert full_window(EnvironmentConfig(id="text/arithmetic"), 2) is None
     assert full_window(LOCAL, 1) == first_prompts(LOCAL)[0]
+
+
+def test_a_window_that_only_a_lost_policy_fills(tmp_path: Path) -> None:
+    key, words = said(tmp_path, check_room, **GRID, rollout={"window": 60})
+    assert key == "window"
+    assert words.startswith("a window of 60 observations of 'babyai/GoToLocal' takes ")
+    assert words.endswith(f"tokens, and '{tmp_path / 'model'}' has room for 2042 beside an answer of 6; lower it")
+    check_room(run_config(tmp_path, **GRID, rollout={"window": 60, "max_turns": 4}))
+    tight = {"window": 60, "max_turns": 4, "max_context": 150}
+    assert "a window of 60 observations of 'babyai/GoToLocal' takes 4 turns at most, and with them takes " in said(
+        tmp_path, check_room, **GRID, rollout=tight)[1]  # fmt: skip
+
+
+def test_an_episode_to_learn_from_that_is_longer_than_the_context(tmp_path: Path) -> None:
+    long = trajectory("long", [turn([3], [4])], 1.0)
+    loaded = run_config(tmp_path)
+    own = text_context(find_model(loaded.config.model_id))
+    ids = tuple(range(2)) * (own // 2)
+    fits, does_not = (Segment(i, (True,) * len(i), (0.0,) * len(i), (0,) * len(i), 0) for i in (ids, (*ids, 0)))
+    check_fits(loaded, [fits], [long])
+    check_fits(loaded, [], [])
+    with pytest.raises(BadInput) as error:
+        check_fits(loaded, [fits, does_not], [long])
+    assert str(error.value) == (
+        f"{loaded.path}: episode 'long' takes {own + 1} tokens at once, and '{tmp_path / 'model'}' holds {own}; set "
+        "rollout.window lower, or leave it out of what is learned from"
+    )

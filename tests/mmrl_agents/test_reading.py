@@ -192,3 +192,16 @@ def test_a_short_prompt_beside_a_long_one_stays_finite(dtype: torch.dtype, atten
         assert layer.values is not None
         assert torch.isfinite(layer.keys).all()
         assert torch.isfinite(layer.values).all()
+
+
+@pytest.mark.parametrize(("make", "said"), [
+    (llama, "sampling: the new tokens of all rows are read in one line; agrees with each alone"),
+    (lambda: falcon(False), "sampling: rows are read beside each other, padded (packed: "),
+    (lambda: falcon(True), "sampling: every prompt is read anew in every turn (packed: "),
+], ids=["packed", "padded", "anew"])  # fmt: skip
+def test_how_a_model_is_sampled_is_said_once(make: Callable[[], Any], said: str) -> None:
+    lines: list[str] = []
+    made = Generator(make().eval(), (), 1.0, say=lines.append)
+    for seed in (1, 2):
+        made.sample([Row("e", (3, 4, 5), (seed,), 2)])
+    assert [line[: len(said)] for line in lines] == [said]

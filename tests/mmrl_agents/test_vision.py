@@ -18,14 +18,16 @@ from mmrl.sample import Sample
 from mmrl.score import RewardRecord
 from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory, Turn
+from mmrl_agents import reading
 from mmrl_agents.batch import Segment, collate, segments_of
 from mmrl_agents.decoder import language_parameters
+from mmrl_agents.feed import Feed
 from mmrl_agents.image_tokens import ImageTokens
 from mmrl_agents.learner import Learner
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import sft_loss
 from mmrl_agents.policies.hf import HFPolicy
-from mmrl_agents.reading import packed
+from mmrl_agents.reading import packed, way_to_read
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.vision import Vision
 
@@ -171,6 +173,22 @@ def test_sampler_and_learner_agree_over_turns_with_images(kind: str) -> None:
 
 
 @ALL
+def test_a_way_to_read_is_tried_with_a_picture(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = tiny_vlm(kind)
+    feed = Feed(Vision(model, ImageTokens(processor)))
+    assert way_to_read(model, feed, model.dtype) == ("packed", "")
+    shown: list[bool] = []
+
+    def wrong(*args: Any) -> torch.Tensor:
+        shown.append(bool(args[4]))
+        return packed(*args) * (1.1 if args[4] else 1.0)  # of words alone it would pass
+
+    monkeypatch.setitem(reading.WAYS, "packed", wrong)
+    assert way_to_read(model, feed, model.dtype)[0] == "padded"
+    assert shown == [True]
+
+
+@ALL
 def test_the_features_of_a_group_are_computed_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = tiny_vlm(kind)
     for p in model.parameters():
@@ -187,17 +205,17 @@ def test_the_features_of_a_group_are_computed_once(kind: str, monkeypatch: pytes
 
     monkeypatch.setattr(model, "get_image_features", counted)
     turns = ask(policy, [request(f"{i}", [user(ONE, "What?", TWO)], seed=i) for i in range(8)])
-    assert sum(calls) == 2  # two images, once each
+    assert sum(calls) == 3  # two images and the picture that the way to read was tried with, once each
     trajectories = [Trajectory(f"{i}", "e", 0, "g", Sample("s", ()), (t,), True, False,
                                record=RewardRecord(float(i), True, {})) for i, t in enumerate(turns)]  # fmt: skip
     args = TrainingArgs(learning_rate=1e-3, per_device_train_batch_size=2)
     learner = Learner(model, args, 1.0, 1, vision=policy.vision)
     metrics = learner.update(trajectories, [float(i) - 3.5 for i in range(8)])
-    assert sum(calls) == 2  # nor does the update run the frozen tower again
+    assert sum(calls) == 3  # nor does the update run the frozen tower again
     assert metrics["ratio_deviation"] == 0.0
     policy.updated(1)
     ask(policy, [request("again", [user(ONE, "What?")])])
-    assert sum(calls) == 3  # a new step begins anew
+    assert sum(calls) == 4  # a new step begins anew
 
 
 def test_a_trained_tower_gets_gradients_and_is_never_stale() -> None:
@@ -408,7 +426,7 @@ def test_a_reference_runs_a_frozen_tower_once(monkeypatch: pytest.MonkeyPatch) -
     learner = Learner(wrapped, args, 1.0, 1, adapter_off(wrapped), vision=policy.vision)
     metrics = learner.update(trajectories, [1.0, -1.0, 2.0, -2.0])
     assert metrics["kl"] == pytest.approx(0.0, abs=1e-12)
-    assert len(calls) == 1
+    assert len(calls) == 2  # one picture to try the way to read, one of the group
 
 
 def lora_on_language(model: Any) -> Any:

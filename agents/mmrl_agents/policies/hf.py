@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmrl.policy import Completion, Request
-from mmrl_agents.generate import Generator
+from mmrl_agents.generate import LOG, Generator
 from mmrl_agents.models import context_of, find_model, load_model, load_processing
 from mmrl_agents.turns import Turns, end_ids
 from mmrl_agents.vision import Vision
@@ -24,10 +24,12 @@ class HFPolicy:
         max_context: token limit of prompt and answer; None takes the model's own.
         vision: how the model sees, if a learner shares it; None makes one of the processor.
         bfloat16: products in bfloat16, whatever the weights are (autocast).
+        say: is told how the model is sampled (see :class:`mmrl_agents.generate.Generator`).
     """
 
     def __init__(self, model: Any, processing: Any, temperature: float = 1.0, max_new_tokens: int = 64,
-                 max_context: int | None = None, vision: Vision | None = None, bfloat16: bool = False) -> None:
+                 max_context: int | None = None, vision: Vision | None = None, bfloat16: bool = False,
+                 say: Callable[[str], None] = LOG.info) -> None:
         ids = end_ids(model.generation_config, processing)
         tokens = vision.tokens if vision is not None else None
         self.turns = Turns(processing, ids, max_new_tokens, max_context, context_of(model.config), tokens)
@@ -35,7 +37,7 @@ class HFPolicy:
         if vision is None and self.transcript.image_tokens is not None:
             vision = Vision(model, self.transcript.image_tokens)
         self.vision = vision
-        self.generator = Generator(model, ids, temperature, vision, bfloat16)
+        self.generator = Generator(model, ids, temperature, vision, bfloat16, say)
         self.version = 0
 
     def updated(self, version: int) -> None:
