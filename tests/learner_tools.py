@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from tiny_model import save_tiny_model
 
 from mmrl.config_load import LoadedConfig, load_config
+from mmrl.registry import Registry
 from mmrl.report import Quiet
 from mmrl.sample import Sample
 from mmrl.score import RewardRecord
@@ -155,3 +158,15 @@ class StopAfter(Quiet):
     def step(self, *args: Any) -> None:
         self.left -= 1
         self.stopping = self.left <= 0
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry, code: str, point: str) -> None:
+    """A package ``theirs`` of this code, installed with one entry point (``name = theirs:function``)."""
+    (folder / "theirs.py").write_text(code)
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.group}]\n{point}\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    monkeypatch.setattr(registry, "_points", None)

@@ -82,6 +82,8 @@ class LossStats:
     Attributes:
         tokens: how many.
         clipped: how many had a ratio outside the clip.
+        clipped_low: those below it that its bound stops, since they should become rarer still (A < 0).
+        clipped_high: those above it that should become likelier still (A > 0).
         kl: sum of the KL estimate (0 without a reference).
         gaps: how far the sampler is from the learner.
         weight: sum of the corrected w; ``weight_sq``: of its square (effective sample size).
@@ -91,6 +93,8 @@ class LossStats:
 
     tokens: int
     clipped: float
+    clipped_low: float
+    clipped_high: float
     kl: float
     gaps: Gaps
     weight: float
@@ -106,6 +110,8 @@ def summary(stats: Sequence[LossStats]) -> dict[str, float]:
     return {
         "tokens": float(sums["tokens"]),
         "clip_share": sums["clipped"] / tokens,
+        "clip_share/low": sums["clipped_low"] / tokens,
+        "clip_share/high": sums["clipped_high"] / tokens,
         "kl": sums["kl"] / tokens,
         "mismatch_kl": gaps.kl / tokens,
         "effective_sample": sums["weight"] ** 2 / (tokens * sums["weight_sq"]) if sums["weight_sq"] > 0 else 0.0,
@@ -147,17 +153,19 @@ def policy_loss(logp: Tokens, old: Tokens, mu: Tokens, ref: Tokens | None, advan
     if terms.entropy_coef > 0 and entropy is not None:
         token = token - terms.entropy_coef * torch.where(mask, entropy, 0.0)
     ratio = terms.loss.ratio(logp.detach(), old, mask)
-    stats = _stats(ratio, gaps_of(log_w, mu, mask), corrected, divergence.detach(), mask, terms.clip)
+    stats = _stats(ratio, advantage, gaps_of(log_w, mu, mask), corrected, divergence.detach(), mask, terms.clip)
     return (weight * token).sum(), stats
 
 
-def _stats(ratio: Tokens, gaps: Gaps, corrected: Tokens, divergence: Tokens, mask: Bool[Tensor, "rows seq"],
-           clip: Clip) -> LossStats:
-    outside = mask & ((ratio < 1 - clip.low) | (ratio > 1 + clip.high))
+def _stats(ratio: Tokens, advantage: Tokens, gaps: Gaps, corrected: Tokens, divergence: Tokens,
+           mask: Bool[Tensor, "rows seq"], clip: Clip) -> LossStats:
+    below, above = mask & (ratio < 1 - clip.low), mask & (ratio > 1 + clip.high)
     kept = torch.where(mask, corrected, 0.0)
     return LossStats(
         tokens=int(mask.sum()),
-        clipped=float(outside.sum()),
+        clipped=float((below | above).sum()),
+        clipped_low=float((below & (advantage < 0)).sum()),
+        clipped_high=float((above & (advantage > 0)).sum()),
         kl=float(torch.where(mask, divergence, 0.0).sum()),
         gaps=gaps,
         weight=float(kept.sum()),

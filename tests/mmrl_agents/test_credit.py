@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from learner_tools import install
 from reward_tools import batched, episode, suite_of
 
 from mmrl.config import Config
@@ -17,7 +18,7 @@ from mmrl.reward import RewardPlugin, RewardSuite
 from mmrl.score import RewardRecord, Score
 from mmrl.trajectory import Trajectory, Turn
 from mmrl_agents.advantage import batch_std, gdpo, grpo, reinforce_pp
-from mmrl_agents.credit import METHODS, credit, find_method, overlong, turn_rewards
+from mmrl_agents.credit import METHODS, REGISTRY, credit, find_method, overlong, turn_rewards
 from mmrl_agents.foresight import foresight
 from mmrl_agents.gae import gae, whitened
 
@@ -243,6 +244,11 @@ def test_an_estimator_of_ones_own(tmp_path: Path) -> None:
     assert got.advantages == [0.0, 1.0, None, 1.0]
     got = credit(rewarded([0.0, 2.0]), 2, config(advantage=f"{tmp_path}/own.py:best", turn_discount=0.5))
     assert got.turns == [[0.0, 0.0], [0.0, 1.0]]
+
+
+def test_an_installed_estimator_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, REGISTRY, OWN, "highest = theirs:best")
+    assert credit(rewarded([0.0, 2.0]), 2, config(advantage="highest")).advantages == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(("name", "said"), [

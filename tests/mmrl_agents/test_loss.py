@@ -11,7 +11,18 @@ from torch import Tensor
 
 from mmrl_agents.advantage import dr_grpo
 from mmrl_agents.correction import CORRECTIONS
-from mmrl_agents.loss import KL, LossTerms, k1, k2, k3, policy_loss, rho_k3, sft_loss, weighted_log_ratio
+from mmrl_agents.loss import (
+    KL,
+    LossTerms,
+    k1,
+    k2,
+    k3,
+    policy_loss,
+    rho_k3,
+    sft_loss,
+    summary,
+    weighted_log_ratio,
+)
 from mmrl_agents.loss_type import LOSSES
 from mmrl_agents.normaliser import NORMALISERS
 
@@ -243,10 +254,20 @@ def test_stats_by_hand() -> None:
     one = torch.ones((1, 4), dtype=torch.float64)
     _, s = policy_loss(old + rho.log(), old, old - w.double().log(), None, one, one, mask, terms(Case("dapo")))
     assert (s.tokens, s.clipped, s.kl, s.dropped) == (3, 2.0, 0.0, 0.0)
+    assert (s.clipped_low, s.clipped_high) == (0.0, 1.0)
     assert s.ratio == pytest.approx(0.5, abs=1e-12)
     assert s.weight == pytest.approx(2 + 1 + 0.5, abs=1e-12)
     assert s.weight_sq == pytest.approx(4 + 1 + 0.25, abs=1e-12)
     assert s.gaps.kl == pytest.approx((4 - math.log(4) - 1) + 0 + (0.5 + math.log(2) - 1), abs=1e-12)
+
+
+def test_what_a_bound_stops_is_counted_by_the_side() -> None:
+    rho = torch.tensor([[1.5, 1.5, 1.4, 0.5, 0.5, 1.0]], dtype=torch.float64)
+    advantage = torch.tensor([[1.0, -1.0, 2.0, -1.0, 1.0, 1.0]], dtype=torch.float64)
+    old, one = torch.full((1, 6), -1.0, dtype=torch.float64), torch.ones((1, 6), dtype=torch.float64)
+    _, s = policy_loss(old + rho.log(), old, old, None, advantage, one, one.bool(), terms(Case("dapo")))
+    assert {k: round(v * 6) for k, v in summary([s]).items() if k.startswith("clip_share")} == {
+        "clip_share": 5, "clip_share/low": 1, "clip_share/high": 2}  # fmt: skip
 
 
 WORTH = torch.tensor([1.5, -0.7, 0.0], dtype=torch.float64)[:, None].expand(ROWS, SEQ)

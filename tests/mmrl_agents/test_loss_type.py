@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from learner_tools import llama, ragged
+from learner_tools import install, llama, ragged
 
 from mmrl.errors import BadInput
 from mmrl.training_args import TrainingArgs
@@ -64,9 +64,17 @@ def test_a_surrogate_of_ones_own_trains(tmp_path: Path) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(after[0], after[2], strict=True))
 
 
-def test_an_installed_loss_goes_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REGISTRY.local, "mine", Loss(sapo, per_token))
+def test_an_installed_loss_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from mmrl_agents.loss_type import *\nfrom mmrl_agents.surrogate import sapo\nLOSS = Loss(sapo)\n"
+    install(tmp_path, monkeypatch, REGISTRY, code, "mine = theirs:LOSS")
     assert find_loss("mine", "dr_grpo") == Loss(sapo, constant)
+
+
+def test_an_installed_function_is_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, REGISTRY, OWN, "mine = theirs:plain")
+    assert (find_loss("mine").normaliser, find_loss("mine").surrogate.__name__) == (per_trajectory, "plain")
+    with pytest.raises(BadInput, match=r"run\.yaml:8: unknown loss_type 'mind'; did you mean 'mine'\?"):
+        find_loss("mind", where="run.yaml:8")
 
 
 @pytest.mark.parametrize(("name", "said"), [
