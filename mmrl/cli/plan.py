@@ -35,6 +35,10 @@ PARTS = {
 """The parts of a plan, as they are called in its table."""
 
 
+BESIDE = ("vLLM is not in this: in this process it takes the share of each GPU that "
+          "training_args.vllm_config.gpu_memory_utilization says, on top")  # fmt: skip
+
+
 def plan(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
     overrides: Annotated[
@@ -67,6 +71,8 @@ def plan(
     turned: list[Turned] = []
     if not as_json:
         _show(made)
+        if loaded.config.training_args.use_vllm_sampler:
+            screen_line(BESIDE)
     if size is not None:
         turned = _fitted(config, words, planner, size, gpu or "", made, quiet=as_json)
     last = turned[-1].plan if turned else made

@@ -199,9 +199,8 @@ def copied(folder: Path) -> tuple[Any, Reference]:
 
 
 @EVERY_COMPARING
-@pytest.mark.parametrize(("make", "mode"), [
-    (frozen, "transcript"), (switched_off, "transcript"), (switched_off, "window"), (copied, "window"),
-])  # fmt: skip
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("make", [frozen, switched_off, copied])
 def test_the_reference_is_the_policy_before_the_first_step(name: str, mode: str, make: Made,
                                                            tmp_path: Path) -> None:  # fmt: skip
     (model, reference), way, window = make(tmp_path), WAYS[name], MODES[mode]

@@ -106,6 +106,11 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
         assert m["mismatch_kl"] == pytest.approx(0.0, abs=1e-6)
         assert m["effective_sample"] == pytest.approx(1.0, abs=1e-4)
         assert m["reward"] == m["reward/letters"]
+        parts = [m[f"time/{kind}"] for kind in ("generate", "env", "score", "update")]
+        assert all(seconds > 0 for seconds in parts)
+        assert m["time/rollout"] >= m["time/generate"]
+        assert m["speed/tokens_per_s"] == pytest.approx(m["tokens/sampled"] / m["time/generate"])
+        assert m["memory/peak_gib"] > 0
     table = pandas.read_parquet(root / "rollouts")
     assert len(table) == 32
     assert set(table["step"]) == {1, 2, 3, 4}

@@ -48,6 +48,15 @@ def test_a_model_that_sees(mmrl: Callable[..., Any], tmp_path: Path) -> None:
     assert found["activations"] > 0
 
 
+def test_what_is_not_in_it(mmrl: Callable[..., Any], config: Path) -> None:
+    server = json.dumps({"server": "http://localhost:1"})
+    words = ["training_args.use_vllm_sampler=true", f"training_args.vllm_config={server}"]
+    code, out, _ = mmrl("plan", str(config), *words)
+    assert code == 0
+    assert "vLLM is not in this" in out
+    assert "vLLM" not in mmrl("plan", str(config))[1]
+
+
 def test_what_fits_a_gpu(mmrl: Callable[..., Any], config: Path) -> None:
     code, out, _ = mmrl("plan", str(config), "--gpu", "t4")
     assert code == 0
