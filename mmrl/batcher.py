@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from mmrl.policy import Completion, Policy, Request
+from mmrl.policy import Completion, Policy, Remembering, Request
 
 
 class Batcher:
@@ -33,6 +33,7 @@ class Batcher:
         self._max_batch = max_batch
         self._overlapping = overlapping
         self._asked = 0
+        self._ended: list[str] = []
         self._pending: list[tuple[Request, asyncio.Future[Completion]]] = []
         self._ready = asyncio.Event()
 
@@ -42,6 +43,13 @@ class Batcher:
         self._pending.append((request, future))
         self._check()
         return await future
+
+    def ended(self, episode: str) -> None:
+        """Say that an episode asks for nothing more; the policy hears of it when the next round begins.
+
+        Not at once: by a logical clock even what a policy forgets must not depend on which thread was faster.
+        """
+        self._ended.append(episode)
 
     def leave(self) -> None:
         """Say that one of the live episodes has ended and no other takes its place."""
@@ -59,6 +67,9 @@ class Batcher:
             while True:
                 await self._ready.wait()
                 self._ready.clear()
+                ended, self._ended = self._ended, []
+                if isinstance(self._policy, Remembering):
+                    self._policy.ended(ended)
                 waiting, self._pending = sorted(self._pending, key=lambda p: p[0].episode), []
                 if self._deterministic:
                     for start in range(0, len(waiting), self._max_batch):

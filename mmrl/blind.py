@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmrl.image import Image
-from mmrl.policy import Completion, Policy, Request, overlaps
+from mmrl.policy import Completion, Policy, Remembering, Request, overlaps
 from mmrl.sample import Content, Message, Part, Video
 
 GREY = 128
@@ -34,6 +34,11 @@ class Blind:
         return await self._policy.generate(
             [dataclasses.replace(r, messages=tuple(blinded(m) for m in r.messages)) for r in requests]
         )
+
+    def ended(self, episodes: Sequence[str]) -> None:
+        """Tell a policy that remembers."""
+        if isinstance(self._policy, Remembering):
+            self._policy.ended(episodes)
 
 
 def blinded(message: Message) -> Message:

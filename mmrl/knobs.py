@@ -145,13 +145,15 @@ def _turn(turns: Sequence[str], changes: Sequence[str], plan_with: PlanWith, ove
         str, tuple[Config, MemoryPlan]] | None:  # fmt: skip
     """How far to turn a knob, and what comes of it; None if it gives nothing."""
     tried: list[tuple[str, tuple[Config, MemoryPlan]]] = []
-    for change in turns:
+    for number, change in enumerate(turns):
         try:
             made = plan_with(changed(changes, change))
         except BadInput:  # turned too far: an episode has no room for an answer any more
             break
         if (left := excess(made[1], limit)) >= WORTH * over:
-            break
+            if tried or number == 2:
+                break
+            continue  # a first turn of max_batch makes two batches of one, which are held as before
         tried.append((change, made))
         over = left
         if over == 0:

@@ -89,8 +89,8 @@ class Overlapping(Policy, Protocol):
 class Remembering(Policy, Protocol):
     """A policy that keeps something of an episode from one turn to the next, and can drop it when the episode ends."""
 
-    def ended(self, episode: str) -> None:
-        """Say that an episode of this id will ask for nothing more; at any time, while others are answered too."""
+    def ended(self, episodes: Sequence[str]) -> None:
+        """Say that the episodes of these ids ask for nothing more; others may be answered at that moment."""
         ...
 
 

@@ -22,7 +22,7 @@ from mmrl.episode import EpisodeLimits, EpisodeSpec, run_episode
 from mmrl.errors import BadInput
 from mmrl.load import load_policy
 from mmrl.make import make
-from mmrl.policy import Policy, Remembering, overlaps
+from mmrl.policy import Policy, overlaps
 from mmrl.reward import PluginConfig, RewardSuite
 from mmrl.run_state import START, RunState
 from mmrl.run_sync import run_sync
@@ -81,8 +81,7 @@ class Scheduler:
                     while queue:
                         index, spec = queue.popleft()
                         trajectory = await self._one(spec, envs, batcher, pool)
-                        if isinstance(policy, Remembering):
-                            policy.ended(spec.id)
+                        batcher.ended(spec.id)
                         scoring.put(index, trajectory)
                 finally:
                     batcher.leave()

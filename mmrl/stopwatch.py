@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from mmrl.policy import Completion, Policy, Request
+from mmrl.policy import Completion, Policy, Remembering, Request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,3 +80,8 @@ class TimedPolicy:
         """Answer each request."""
         with self.watch.measure("generate"):
             return await self.policy.generate(requests)
+
+    def ended(self, episodes: Sequence[str]) -> None:
+        """Tell a policy that remembers."""
+        if isinstance(self.policy, Remembering):
+            self.policy.ended(episodes)

@@ -38,6 +38,28 @@ def llama(seed: int = 0, dtype: torch.dtype = torch.float64, spread: float = 0.3
         return LlamaForCausalLM(made).to(dtype)
 
 
+def falcon(alibi: bool = False) -> Any:
+    """A model whose attention is its own, and knows nothing of transformers' others; with alibi, nor of masks."""
+    from transformers import FalconConfig, FalconForCausalLM
+
+    torch.manual_seed(0)
+    return FalconForCausalLM(
+        FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=alibi,
+                     multi_query=False, new_decoder_architecture=False, parallel_attn=False, initializer_range=0.3)
+    ).eval()  # fmt: skip
+
+
+def mistral() -> Any:
+    """Every layer sees the last 6 tokens."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    return MistralForCausalLM(
+        MistralConfig(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=2, sliding_window=6,
+                      num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3, head_dim=8)
+    )  # fmt: skip
+
+
 def lora(model: Any, dropout: float = 0.0, trained: bool = False) -> Any:
     """``model`` with a LoRA adapter; ``trained`` gives it a product that is not 0."""
     from peft import LoraConfig, get_peft_model

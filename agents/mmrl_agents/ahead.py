@@ -66,16 +66,17 @@ class Ahead:
     def __init__(self, run: Run, suite: RewardSuite, sizes: Plan) -> None:
         r = run.config.rollout
         self._run, self._last, self._ahead, self._fixed = run, sizes.steps, r.async_steps, r.deterministic
-        beside = run_beside(run)
-        self._beside = beside
         self._events: SimpleQueue[Drawn | BaseException | Shown] = SimpleQueue()
+        later = _Later(run.reporter, self._events.put)
+        beside = dataclasses.replace(run_beside(run), reporter=later)
+        self._beside = beside
         self._loop, self._changed, self._closing = Stoppable(), threading.Condition(), False
         self._handed: deque[Handed] = deque(maxlen=self._ahead + 1)
         for version, weights in run.earlier.items():
             self._hand(Handed(version, weights, metrics_at(run, version)))
         learner = Scorer(beside.model, r.temperature, beside.vision, Forward(bfloat16=run.precision.update))
         self._sampler = make_sampler(beside)  # last of what may fail: it holds an engine, or servers
-        self._drawer = Drawer(run, sizes, self._sampler, suite, _Later(run.reporter, self._events.put),
+        self._drawer = Drawer(run, sizes, self._sampler, suite, later,
                               self._loop.run, Probe(learner, run.learner.limits.tokens))  # fmt: skip
         self._thread: threading.Thread | None = None
 
@@ -161,13 +162,26 @@ def metrics_at(run: Run, version: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Later:
-    """Bars of the background, shown when the learner waits for a batch."""
+    """What the background reports, shown when the learner waits for a batch."""
 
     reporter: Reporter
     put: Callable[[Shown], None]
+
+    @property
+    def stopping(self) -> bool:
+        return self.reporter.stopping
+
+    def say(self, line: str) -> None:
+        self.put(lambda: self.reporter.say(line))
 
     def begin(self, what: str, total: int) -> None:
         self.put(lambda: self.reporter.begin(what, total))
 
     def episode(self, trajectory: Trajectory) -> None:
         self.put(lambda: self.reporter.episode(trajectory))
+
+    def tick(self) -> None:
+        self.put(self.reporter.tick)
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        self.put(lambda: self.reporter.step(step, total, metrics))

@@ -70,7 +70,11 @@ def check_room(loaded: LoadedConfig) -> None:
 
 def _check_window(loaded: LoadedConfig, env: EnvironmentConfig, window: int, transcript: Transcript, room: int,
                   has: str) -> None:  # fmt: skip
-    turns = min(window, largest(loaded.config.rollout.max_turns) or window)
+    config = loaded.config
+    caps = [largest(config.rollout.max_turns)]
+    if max(config.eval.episodes, config.eval.final_episodes):
+        caps.append(config.eval.max_turns)
+    turns = min(window, max(cap or window for cap in caps))
     full = full_window(env, turns)
     taken = 0 if full is None else len(transcript.prompt(full))
     if taken > room:
@@ -88,10 +92,11 @@ def check_fits(loaded: LoadedConfig, segments: Sequence[Segment], trajectories: 
     files = find_model(loaded.config.model_id)
     own, longest = text_context(files), max(segments, key=lambda s: len(s.ids), default=None)
     if longest is not None and len(longest.ids) > own:
-        where = loaded.where("rollout", "window") if loaded.config.rollout.window else str(loaded.path)
+        window = loaded.config.rollout.window
+        where = loaded.where("rollout", "window") if window else str(loaded.path)
         raise BadInput(f"{where}: episode '{trajectories[longest.trajectory].id}' takes {len(longest.ids)} tokens at "
-                       f"once, and '{files.name}' holds {own}; set rollout.window lower, or leave it out of what is "
-                       "learned from")  # fmt: skip
+                       f"once, and '{files.name}' holds {own}; {'lower' if window else 'set'} rollout.window, or learn "
+                       "from shorter episodes")  # fmt: skip
 
 
 def first_prompts(config: EnvironmentConfig) -> list[tuple[Message, ...]]:
@@ -144,7 +149,10 @@ def _exchanges(env: Env, most: int, act: Callable[[Env], str | None]) -> list[Ex
     """What is said from here on, until nothing is, or the episode ends with it."""
     found: list[Exchange] = []
     while len(found) < most and (action := act(env)) is not None:
-        observation, _, terminated, truncated, _ = env.step(action)
+        try:
+            observation, _, terminated, truncated, _ = env.step(action)
+        except Exception:  # it would end the episode, as an error
+            break
         if terminated or truncated:
             break
         found.append((Message("assistant", (Text(action),)), Message("user", observation)))

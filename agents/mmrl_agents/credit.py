@@ -42,11 +42,11 @@ class Credit:
     """What a batch learns with.
 
     Attributes:
-        advantages: of each trajectory; None for invalid ones.
-        turns: of each turn of each valid trajectory, in order; None if every turn shares its trajectory's.
-        tokens: of each sampled token of each valid trajectory, in order; None if a turn's tokens share theirs.
-        returns: what a critic should have said before each sampled token of each valid trajectory, None where it is
-            not asked; None if there is no critic.
+        advantages: of each trajectory; None for those without: invalid ones, and overlong ones if they are masked.
+        turns: of each turn of each other trajectory, in order; None if every turn shares its trajectory's.
+        tokens: of each sampled token of each other trajectory, in order; None if a turn's tokens share theirs.
+        returns: what a critic should have said before each sampled token of each of them, None where it is not asked;
+            None if there is no critic.
     """
 
     advantages: list[float | None]
@@ -100,8 +100,7 @@ def without_overlong(earned: Credit, trajectories: Sequence[Trajectory]) -> Cred
     """
     kept = [not overlong(t) for t, a in zip(trajectories, earned.advantages, strict=True) if a is not None]
     advantages = [None if overlong(t) else a for t, a in zip(trajectories, earned.advantages, strict=True)]
-    return Credit(advantages, *(_only(rows, kept) for rows in (earned.turns, earned.tokens)),
-                  _only(earned.returns, kept))  # fmt: skip
+    return Credit(advantages, _only(earned.turns, kept), _only(earned.tokens, kept), _only(earned.returns, kept))
 
 
 def _only(rows: list[Row] | None, kept: Sequence[bool]) -> list[Row] | None:

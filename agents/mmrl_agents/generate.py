@@ -95,7 +95,7 @@ class Generator:
         self.forward = Forward(bfloat16=bfloat16)
         self.end_ids = frozenset(end_ids)
         self.temperature = temperature
-        self._keeps: bool | None = None if can_keep(model) else False
+        self._keeps: bool | None = None
         self._held: list[RaggedCache] = []
         self._read: Read = padded
         self.over: deque[str] = deque()
@@ -130,7 +130,9 @@ class Generator:
 
     def _choose(self) -> None:
         """How the model reads new tokens behind those that are kept, if it can; tried once."""
-        way, why = way_to_read(self.model, self.feed, self.forward.dtype(self.model.dtype))
+        way, why = None, "not every layer attends to all earlier tokens"
+        if can_keep(self.model):
+            way, why = way_to_read(self.model, self.feed, self.forward.dtype(self.model.dtype))
         self._say(f"sampling: {HOW[way]}" + (f" ({why})" if why else "; agrees with each alone"))
         self._keeps = way is not None
         if way is not None:

@@ -162,8 +162,11 @@ class RaggedCache:
         self.places = places
 
     def cut(self, row: int, keep: int) -> None:
-        """Forget what a row holds after its first ``keep`` ids; only where these are all, or no images stand in it."""
-        self.gather()
+        """Forget what a row holds after its first ``keep`` ids; only where these are all, or no images stand in it.
+
+        What rows share in ``prompts`` is theirs alone by then.
+        """
+        self.gather(last=True)
         if keep < len(self.ids[row]):
             self.ids[row] = self.ids[row][:keep]
             self.places[row] = keep

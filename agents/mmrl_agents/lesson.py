@@ -11,10 +11,10 @@ from mmrl_agents.credit import Credit
 
 @dataclass(frozen=True)
 class Lesson:
-    """Valid trajectories and what they learn with; see :meth:`mmrl_agents.learner.Learner.update`.
+    """Trajectories to learn from and what they learn with; see :meth:`mmrl_agents.learner.Learner.update`.
 
     Attributes:
-        trajectories: valid ones only.
+        trajectories: those with credit.
         advantages: one each.
         turns: of each turn of each trajectory; None if every turn shares its trajectory's.
         tokens: of each sampled token of each trajectory; None if a turn's tokens share theirs.
@@ -29,9 +29,15 @@ class Lesson:
 
 
 def lesson_of(batch: Sequence[Trajectory], earned: Credit) -> Lesson:
-    """The valid trajectories of a batch with their credit."""
-    valid = [(t, a) for t, a in zip(batch, earned.advantages, strict=True) if a is not None]
-    return Lesson([t for t, _ in valid], [a for _, a in valid], earned.turns, earned.tokens, earned.returns)
+    """The trajectories of a batch that have credit, with it."""
+    kept = [(t, a) for t, a in zip(batch, earned.advantages, strict=True) if a is not None]
+    return Lesson([t for t, _ in kept], [a for _, a in kept], earned.turns, earned.tokens, earned.returns)
+
+
+def without_advantage(ran: Sequence[Trajectory]) -> Lesson:
+    """All valid trajectories, with nothing to learn from them but an entropy bonus."""
+    valid = [t for t in ran if t.valid]
+    return Lesson(valid, [0.0] * len(valid), None, None)
 
 
 def with_replays(lesson: Lesson, replays: Sequence[tuple[Trajectory, float]]) -> Lesson:

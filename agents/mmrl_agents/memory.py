@@ -8,6 +8,7 @@ traced over the largest passes of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from mmrl.config import Config
 from mmrl.config_load import LoadedConfig
+from mmrl.errors import BadInput
 from mmrl.memory_plan import MemoryPlan
 from mmrl.training_args import TrainingArgs
 from mmrl.trajectory import Trajectory
@@ -27,10 +29,11 @@ from mmrl_agents.image_tokens import ImageTokens
 from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.models import ModelFiles, find_model, load_generation, load_processing, text_context
 from mmrl_agents.passes import Passes, passes_of
+from mmrl_agents.reading import WAYS
 from mmrl_agents.rehearsal import Sampling, rehearse, samplings_of
 from mmrl_agents.run import dtype_of
 from mmrl_agents.tasks import Plan, plan
-from mmrl_agents.trace import trace_sampling, trace_update
+from mmrl_agents.trace import Sampled, trace_sampling, trace_update
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.turns import end_ids
 from mmrl_agents.vision import Vision
@@ -103,9 +106,9 @@ class MemoryPlanner:
         sizes = sizes_of(model, files, args, refers)
         passes = passes_of(work.segments, model, args, feed)
         on_host = not gpu and not torch.cuda.is_available()
-        way = "packed" if on_host else "padded"  # as mmrl_agents.reading.way_to_read finds it
-        traced = [(trace_sampling(model, sampling, feed, way), sampling) for sampling in work.sampling]
-        sampled, sampling = max(traced, key=lambda t: t[0].cache + t[0].work, default=(None, None))
+        ways = [way for way in WAYS if way != "packed" or on_host]  # as mmrl_agents.reading.way_to_read looks for one
+        found = [(traced(model, s, Feed(_vision(model, transcript.image_tokens)), ways), s) for s in work.sampling]
+        sampled, sampling = max(found, key=lambda t: t[0].cache + t[0].work, default=(None, None))
         learned = trace_update(model, passes, args, Feed(_vision(model, transcript.image_tokens)), critic)
         ahead = config.rollout.async_steps
         copies = 0 if not ahead else ahead + 1 if on_host else 1  # on the host earlier versions wait in its memory too
@@ -144,6 +147,18 @@ class MemoryPlanner:
 
 def _vision(model: Any, tokens: ImageTokens | None) -> Vision | None:
     return None if tokens is None else Vision(model, tokens, probe=False)
+
+
+def traced(model: Any, sampling: Sampling, feed: Feed, ways: Sequence[str]) -> Sampled:
+    """What sampling takes, read in the first way that the model's code takes.
+
+    Raises:
+        BadInput: if it takes none.
+    """
+    for way in ways[:-1]:
+        with suppress(BadInput):
+            return trace_sampling(model, sampling, feed, way)
+    return trace_sampling(model, sampling, feed, ways[-1])
 
 
 def _batches(sampling: Sampling) -> str:

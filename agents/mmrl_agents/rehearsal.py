@@ -33,7 +33,7 @@ class Sampling:
         rows: answers.
         ends: tokens of the longest row, turn after turn: its prompt, and its prompt with the answer.
         fed_rows: rows of the largest batch of new tokens; ``fed_tokens``: tokens of each.
-        batches: how many batches of rows take turns, and are kept meanwhile.
+        batches: how many batches of rows take turns and are held: those that are kept, and the one in hand.
         prompts: different prompts that the rows begin with, where an episode is one turn and several share one; else 0.
         joined: whether new episodes come to those that go on already.
         images: the different images that it sees in a step.
@@ -117,7 +117,7 @@ def samplings_of(config: Config, played: Sequence[Trajectory], evaluated_only: b
         evaluated_only: whether the run samples in evaluations alone.
     """
     evaluated = max(config.eval.episodes, config.eval.final_episodes)
-    tasks = len({t.turns[0].prompt_ids for t in played})
+    tasks = len({(t.turns[0].prompt_ids, t.turns[0].images) for t in played})
     steps = [] if evaluated_only else [_sampling(config, played, len(played), tasks)]
     return [*steps, *([_sampling(config, played, evaluated, evaluated)] if evaluated else [])]
 
@@ -134,10 +134,13 @@ def _sampling(config: Config, played: Sequence[Trajectory], episodes: int, tasks
         fed.append((fresh, max(_new(before, turn) for before, turn in turns)))
         prompt = max(len(turn.prompt_ids) for _, turn in turns)
         ends.append((prompt, max(len(turn.prompt_ids) + len(turn.token_ids) for _, turn in turns)))
+    turns_taken = -(-at_once // rows)
+    if turns_taken > CACHES:  # what was kept is gone when its turn comes again
+        fed.append((rows, max(prompt for prompt, _ in ends)))
     rows_fed, tokens_fed = max(fed, key=lambda f: f[0] * f[1])
     segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
     prompts = tasks if len(ends) == 1 and tasks < rows else 0
-    return Sampling(rows, tuple(ends), rows_fed, tokens_fed, min(CACHES, -(-at_once // rows)), prompts,
+    return Sampling(rows, tuple(ends), rows_fed, tokens_fed, min(CACHES + 1, turns_taken), prompts,
                     len(ends) > 1 and episodes > at_once, images_of(segments))  # fmt: skip
 
 

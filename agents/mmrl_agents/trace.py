@@ -133,7 +133,9 @@ def trace_sampling(model: Any, sampling: Sampling, feed: Feed, way: str) -> Samp
         logits = read(cache, model, [[0]] * sampling.rows, words, ())
         draw(feed.allowed(logits), torch.zeros(sampling.rows, dtype=torch.float64, device=META), 0.9)
         held = cache.nbytes
-        work = max(reading, tally.peak) - held
+        # A layer that has no room left in a forward pass holds keys, or values, in their old place and their new one.
+        grown = held // (2 * len(shapes)) if room_of(sampling.ends) > room_for(sampling.ends[0][0]) else 0
+        work = max(reading, tally.peak + grown) - held
     if sampling.joined:  # which copies them layer by layer
         work = max(work, held // len(shapes))
     return Sampled(held * sampling.batches, max(0, work))

@@ -31,7 +31,7 @@ from mmrl_agents.drawn import Drawn
 from mmrl_agents.failures import say_what_failed
 from mmrl_agents.foresight import kl_metrics
 from mmrl_agents.heldout import HeldOut
-from mmrl_agents.lesson import lesson_of, with_replays
+from mmrl_agents.lesson import lesson_of, with_replays, without_advantage
 from mmrl_agents.memory import MemoryPlanner, by_rehearsal
 from mmrl_agents.metrics import cost_metrics, rollout_metrics
 from mmrl_agents.processes import in_step
@@ -143,6 +143,8 @@ def train_step(run: Run, batches: Batches, sizes: Plan, library: Library) -> dic
     foreseen = run.learner.foresee([*sampled.batch, *(t for t, _ in again)])
     earned = kept_credit(sampled, config, foreseen)
     lesson = with_replays(lesson_of(sampled.batch, earned), again)
+    if not lesson.trajectories and config.training_args.entropy_target is not None:
+        lesson = without_advantage(ran)
     update = run.learner.update(lesson.trajectories, lesson.advantages, lesson.turns, lesson.tokens, lesson.returns,
                                 foreseen)  # fmt: skip
     advantages = all_advantages(sampled, earned)

@@ -35,7 +35,7 @@ PARTS = {
 """The parts of a plan, as they are called in its table."""
 
 
-BESIDE = ("vLLM is not in this: in this process it takes the share of each GPU that "
+BESIDE = ("vLLM is not in this: without servers of its own it takes the share of each GPU that "
           "training_args.vllm_config.gpu_memory_utilization says, on top")  # fmt: skip
 
 

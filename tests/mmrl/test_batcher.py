@@ -157,3 +157,20 @@ def test_who_waits_for_a_policy_that_is_cancelled_is_let_go(deterministic: bool,
 def test_a_wrong_number_of_completions_is_an_error() -> None:
     (error,) = asyncio.run(serve(Short(), 1, True, 99, ask("a")))
     assert str(error) == "the policy gave 0 completions for 1 requests"
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_policy_that_remembers_hears_who_has_ended_when_a_round_begins(deterministic: bool) -> None:
+    class Remembers(Echo):
+        def ended(self, episodes: Sequence[str]) -> None:
+            self.batches.append([f"-{e}" for e in episodes])
+
+    async def twice(batcher: Batcher) -> None:
+        for name in ("a", "b"):
+            await batcher.submit(request(name))
+            batcher.ended(name)
+        batcher.leave()
+
+    policy = Remembers()
+    asyncio.run(serve(policy, 1, deterministic, 9, twice))
+    assert policy.batches == [[], ["a"], ["-a"], ["b"]]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mmrl
+from mmrl.blind import Blind
 from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.errors import BadInput
 from mmrl.policy import Completion, Request
@@ -210,3 +211,20 @@ def test_unknown_names_are_bad_input(walk: str) -> None:
 def test_no_concurrency_is_bad_input(walk: str) -> None:
     with pytest.raises(BadInput, match="concurrency is at least 1 episode, not 0"):
         mmrl.rollout(walk, policy=Noise(), seeds=SEEDS, concurrency=0)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_policy_that_remembers_hears_of_every_end_after_the_last_request(walk: str, blind: bool) -> None:
+    class Remembers(Noise):
+        def ended(self, episodes: Sequence[str]) -> None:
+            self.batches.append([f"-{e}" for e in episodes])
+
+    policy = Remembers()
+    specs = [EpisodeSpec(f"e{n}", walk, n, "g", (n,), {"bad_seed": 3, "breaks_at": 1}) for n in range(6)]
+    limits = EpisodeLimits(None, None)
+    played = run_sync(Scheduler(limits, concurrency=3).run(specs, Blind(policy) if blind else policy))
+    assert [t.id for t in played if t.error] == ["e3"]
+    said = [name for batch in policy.batches for name in batch]
+    for spec in specs[:4]:  # no round begins after the last ones have ended
+        assert said.count(f"-{spec.id}") == 1
+        assert f"-{spec.id}" not in said[: len(said) - said[::-1].index(spec.id)]

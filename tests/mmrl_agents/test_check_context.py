@@ -83,6 +83,10 @@ def test_a_window_that_only_a_lost_policy_fills(tmp_path: Path) -> None:
     assert words.startswith("a window of 60 observations of 'babyai/GoToLocal' takes ")
     assert words.endswith(f"tokens, and '{tmp_path / 'model'}' has room for 2042 beside an answer of 6; lower it")
     check_room(run_config(tmp_path, **GRID, rollout={"window": 60, "max_turns": 4}))
+    evaluated = {"episodes": 1, "max_turns": 5}
+    check_room(run_config(tmp_path, **GRID, rollout={"window": 60, "max_turns": 4}, eval=evaluated))
+    key, _ = said(tmp_path, check_room, **GRID, rollout={"window": 60, "max_turns": 4}, eval={"episodes": 1})
+    assert key == "window"  # an evaluation goes on for as long as the environment does
     tight = {"window": 60, "max_turns": 4, "max_context": 150}
     assert "a window of 60 observations of 'babyai/GoToLocal' takes 4 turns at most, and with them takes " in said(
         tmp_path, check_room, **GRID, rollout=tight)[1]  # fmt: skip
@@ -100,5 +104,5 @@ def test_an_episode_to_learn_from_that_is_longer_than_the_context(tmp_path: Path
         check_fits(loaded, [fits, does_not], [long])
     assert str(error.value) == (
         f"{loaded.path}: episode 'long' takes {own + 1} tokens at once, and '{tmp_path / 'model'}' holds {own}; set "
-        "rollout.window lower, or leave it out of what is learned from"
+        "rollout.window, or learn from shorter episodes"
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner_tools import VOCAB, llama, lora
+from learner_tools import VOCAB, llama, lora, mistral
 
 from mmrl_agents import generate
 from mmrl_agents.generate import Generator, Row, Sampled, draw
@@ -16,16 +16,6 @@ END = tuple(range(1, 8))  # a turn ends about every ninth id
 
 def f32(**config: Any) -> Any:
     return llama(dtype=torch.float32, **config)
-
-
-def mistral() -> Any:
-    from transformers import MistralConfig, MistralForCausalLM
-
-    torch.manual_seed(0)
-    return MistralForCausalLM(
-        MistralConfig(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=2, sliding_window=6,
-                      num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3, head_dim=8)
-    )  # fmt: skip
 
 
 def qwen2() -> Any:

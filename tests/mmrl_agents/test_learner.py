@@ -226,7 +226,7 @@ def test_the_entropy_bonus_has_the_gradient_of_the_entropy() -> None:
 
 def test_the_entropy_bonus_waits_for_entropy_below_its_target() -> None:
     made = learner(llama(), entropy_coef=0.3, entropy_target=1.0)
-    made.update(ragged(3), [0.0, 0.0, 0.0])  # no entropy is known yet
+    assert made.update(ragged(3), [0.0, 0.0, 0.0])["update/skipped"] == 1.0  # no entropy is known yet
     for known, acts in ((1.01, False), (0.99, True)):
         made.entropy = known
         assert ("update/skipped" not in made.update(ragged(3), [0.0, 0.0, 0.0])) is acts

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner_tools import VOCAB, llama, lora
+from learner_tools import VOCAB, falcon, llama, lora
 
 from mmrl_agents.feed import Feed
 from mmrl_agents.generate import Generator, Row
@@ -20,17 +20,6 @@ TURNS: Sequence[Sequence[Sequence[int]]] = (
 )
 """New ids of four rows, time after time."""
 WAYS = {"padded": padded, "packed": packed}
-
-
-def falcon(alibi: bool = False) -> Any:
-    """A model whose attention is its own, and knows nothing of transformers' others; with alibi, nor of masks."""
-    from transformers import FalconConfig, FalconForCausalLM
-
-    torch.manual_seed(0)
-    return FalconForCausalLM(
-        FalconConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=alibi,
-                     multi_query=False, new_decoder_architecture=False, parallel_attn=False, initializer_range=0.3)
-    ).eval()  # fmt: skip
 
 
 def gpt2() -> Any:

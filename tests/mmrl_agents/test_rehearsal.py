@@ -44,6 +44,14 @@ def test_an_episode_goes_on_to_its_last_turn(tmp_path: Path) -> None:
     assert [len(segments_of(t, 0)) for t in played] == [1] * 8
 
 
+def test_batches_that_take_turns_are_held_up_to_three(tmp_path: Path) -> None:
+    config = run_config(tmp_path, environments=[GRID], rollout={"max_turns": 3, "max_batch": 2}).config
+    played = rehearse(config, plan(config), transcript_of(config.model_id), 2000)
+    (found,) = samplings_of(config, played)
+    assert (found.rows, found.batches) == (2, 3)
+    assert (found.fed_rows, found.fed_tokens) == (2, found.ends[2][0])  # two are kept: the others are read anew
+
+
 def test_under_a_window_every_turn_is_read_anew(tmp_path: Path) -> None:
     config = run_config(tmp_path, environments=[GRID], rollout={"max_turns": 3, "window": 1}).config
     played = rehearse(config, plan(config), transcript_of(config.model_id), 2000)

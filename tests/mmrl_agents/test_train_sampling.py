@@ -151,6 +151,16 @@ def test_answers_that_were_cut_are_not_learned_from(tmp_path: Path) -> None:
     assert 0 < tokens[1] < tokens[0]
 
 
+def test_where_no_group_has_spread_the_entropy_bonus_acts_nevertheless(tmp_path: Path) -> None:
+    args = {"max_steps": 2, "entropy_coef": 0.01, "entropy_target": 100.0}
+    first, second = RunStore(train(uneven(tmp_path, env="Never", rollout={"dynamic_sampling": 1},
+                                          training_args=args))).metrics()  # fmt: skip
+    assert first["groups/dropped"] == second["groups/dropped"] == 2.0
+    assert (first["update/skipped"], first["entropy"] > 0) == (1.0, True)
+    assert "update/skipped" not in second
+    assert second["tokens"] == second["tokens/sampled"]
+
+
 @pytest.mark.parametrize("args", [{}, {"kl_coef": 0.1}, {"turn_discount": 0.5, "advantage": "batch_std"}])
 def test_dynamic_sampling_that_finds_spread_at_once_changes_nothing(tmp_path: Path, args: dict[str, Any]) -> None:
     """Letters have spread in every group: the first round is all."""

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from mmrl.training_args import TrainingArgs
 from mmrl_agents.batch import MicroBatch, collate, segments_of, token_counts
+from mmrl_agents.credit import Credit, without_overlong
 from mmrl_agents.learner import terms_of
+from mmrl_agents.lesson import lesson_of
 from mmrl_agents.logprobs import Scorer
 from mmrl_agents.loss import policy_loss
 
@@ -148,14 +150,18 @@ def test_equals_trl(pair: Pair, model: Any, batch: Batch, tiny: Path, tmp_path: 
 
 def test_dapo_without_overlong_rows_equals_trls_mask(model: Any, batch: Batch, tiny: Path, tmp_path: Path) -> None:
     """`mask_truncated_completions`: TRL clears the rows' masks before it counts tokens, here they are not there."""
-    kept = torch.tensor([0, 2, 3])
+    cut = [dataclasses.replace(turn([2], [3]), finish_reason="length" if i == 1 else "stop") for i in range(4)]
+    lesson = lesson_of([trajectory(f"{i}", [t]) for i, t in enumerate(cut)],
+                       without_overlong(Credit([*ADVANTAGES], None), [trajectory("", [t]) for t in cut]))  # fmt: skip
+    kept = torch.tensor([int(t.id) for t in lesson.trajectories])
+    assert kept.tolist() == [0, 2, 3]
     trainer, inputs = trl_trainer(model, tiny, tmp_path, **LOSSES["dapo"]), batch.inputs()
     mask = torch.zeros_like(inputs["completion_mask"]).index_copy(0, kept, inputs["completion_mask"][kept])
     theirs = trainer._compute_loss(trainer.model, {**inputs, "completion_mask": mask, "num_items_in_batch": mask.sum()})
     terms = terms_of(TrainingArgs(loss_type="dapo", importance_correction="none"))
     segments = [dataclasses.replace(batch.segments[row], trajectory=i) for i, row in enumerate(kept.tolist())]
     weight = terms.loss.normaliser(token_counts(segments, len(kept)), BUDGET)
-    b = collate(segments, torch.tensor(ADVANTAGES, dtype=torch.float64)[kept], weight, torch.float64)
+    b = collate(segments, torch.tensor(lesson.advantages, dtype=torch.float64), weight, torch.float64)
     logp, _ = Scorer(model, 1.0)(b.ids, b.mask)
     loss, _ = policy_loss(logp, batch.old[kept], batch.mu[kept], None, b.advantage, b.weight, b.mask, terms)
     equal((loss.detach(), torch.autograd.grad(loss, list(model.parameters()))), theirs, model)

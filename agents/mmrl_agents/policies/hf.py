@@ -49,9 +49,9 @@ class HFPolicy:
         """Drop what is kept of the episodes that went on; the learner may need the memory."""
         self.generator.rest()
 
-    def ended(self, episode: str) -> None:
-        """Drop what is kept of an episode, before the next batch."""
-        self.generator.over.append(episode)
+    def ended(self, episodes: Sequence[str]) -> None:
+        """Drop what is kept of these episodes, before the next batch."""
+        self.generator.over.extend(episodes)
 
     def stop(self) -> None:
         """A batch that has begun is sampled to its end."""
