@@ -4,7 +4,7 @@ Both sides start from mmrl/tiny on babyai/balrog-goto, in one code base (TRL has
 sampler, learner, batch (64 episodes a step) and token limits.  Both are done when 85 of 100 held-out seeds succeed, as
 the environment says, looked at after every step; these evaluations are not on the clock.
 
-GRPO has 8 tasks with 8 episodes each, and what the environment knows as plugins.  PPO is RLHF's recipe: labelled
+GRPO has 8 tasks with 8 episodes each, what the environment knows as plugins, and returns by turn.  PPO is RLHF's recipe: labelled
 rollouts of the policy, a reward model of the policy's own weights trained on them (both on the clock; labelling is
 free), and then PPO with a critic on the reward model's scores, without the KL term, which would only take time.  Both
 take four optimiser steps on each batch, at the same constant learning rate.  A side that is not done after 8 minutes
@@ -56,7 +56,9 @@ GRPO: dict[str, Any] = {
         {"name": "task_completion"},
         {"name": "action_cost", "weight": 0.3, "kwargs": {"scale": "fraction", "budget": TURNS}},
     ],
-    "training_args": {"num_generations": 8, "num_iterations": 4, "learning_rate": 2e-4, "loss_type": "grpo"},
+    "training_args": {
+        "num_generations": 8, "num_iterations": 4, "learning_rate": 2e-4, "loss_type": "grpo", "turn_discount": 0.95,
+    },
 }  # fmt: skip
 PPO: dict[str, Any] = {
     "train_type": "PPO",

@@ -76,7 +76,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     "entropy bonus": Algorithm(args(entropy_coef=0.003)),
     "weighted_log_ratio": Algorithm(
         {"train_type": "WEIGHTED_LOG_RATIO", "logged": {"weight": "dr_grpo"}, **args(kl_coef=0.01, kl_estimator="k2")},
-        stored_by="", bandit={"reward_plugins": [{"name": "task_completion"}]}, marks={"bandit": 0.6},
+        stored_by="", bandit={"reward_plugins": [{"name": "task_completion"}]},
+        red_ball={"reward_plugins": [{"name": "task_completion"}], "logged": {"weight": "reward"}},
+        marks={"bandit": 0.6, "red_ball": 0.45},  # what the policy that it starts from can do bounds it
     ),
     "sft": Algorithm({"train_type": "SFT"}, stored_by="expert"),
 }

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 from learner_tools import run_config
+from stand_in_vllm import StandIn
+
+from mmrl_agents.models import find_model, read_config
 
 TINY = {"id": "text/arithmetic"}
 
@@ -48,13 +51,19 @@ def test_a_model_that_sees(mmrl: Callable[..., Any], tmp_path: Path) -> None:
     assert found["activations"] > 0
 
 
-def test_what_is_not_in_it(mmrl: Callable[..., Any], config: Path) -> None:
-    server = json.dumps({"server": "http://localhost:1"})
-    words = ["training_args.use_vllm_sampler=true", f"training_args.vllm_config={server}"]
-    code, out, _ = mmrl("plan", str(config), *words)
-    assert code == 0
+def test_what_is_not_in_it(mmrl: Callable[..., Any], tmp_path: Path) -> None:
+    plain = run_config(tmp_path).path
+    model = str(tmp_path / "model")
+    server = StandIn(model, "there", vocabulary=read_config(find_model(model)).vocab_size).start()
+    args = {"use_vllm_sampler": True, "vllm_config": {"server": [server.url]}, "lora": {"r": 8}}
+    served = run_config(tmp_path, "served", training_args=args, rollout={"max_context": 256}).path
+    try:
+        code, out, err = mmrl("plan", str(served))
+    finally:
+        server.kill()
+    assert (code, err) == (0, "")
     assert "vLLM is not in this" in out
-    assert "vLLM" not in mmrl("plan", str(config))[1]
+    assert "vLLM" not in mmrl("plan", str(plain))[1]
 
 
 def test_what_fits_a_gpu(mmrl: Callable[..., Any], config: Path) -> None:
