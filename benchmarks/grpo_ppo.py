@@ -4,11 +4,11 @@ Both sides start from mmrl/tiny on babyai/balrog-goto, in one code base (TRL has
 sampler, learner, batch (64 episodes a step) and token limits.  Both are done when 85 of 100 held-out seeds succeed, as
 the environment says, looked at after every step; these evaluations are not on the clock.
 
-GRPO has 8 tasks with 8 episodes each, what the environment knows as plugins, and returns by turn.  PPO is RLHF's recipe: labelled
-rollouts of the policy, a reward model of the policy's own weights trained on them (both on the clock; labelling is
-free), and then PPO with a critic on the reward model's scores, without the KL term, which would only take time.  Both
-take four optimiser steps on each batch, at the same constant learning rate.  A side that is not done after 8 minutes
-counts with the minutes that it took, and the row says so.  Prints medians, and appends them to RESULTS.md.
+GRPO has 8 tasks with 8 episodes each, what the environment knows as plugins, and returns by turn.  PPO is RLHF's
+recipe: labelled rollouts of the policy, a reward model of the policy's own weights trained on them (both on the clock;
+labelling is free), and then PPO with a critic on the reward model's scores, without the KL term, which would only take
+time.  Both take four optimiser steps on each batch, at the same constant learning rate.  A side that is not done after
+8 minutes counts with the minutes that it took, and the row says so.  Prints medians, and appends them to RESULTS.md.
 
     python benchmarks/grpo_ppo.py [--repeats 2] [--minutes 8] [--dry-run]
 """
