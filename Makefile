@@ -62,7 +62,7 @@ test-vllm: $(VLLM)/.ready models ## run the tests that need vLLM (tests/with_vll
 	@PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" $(VLLM)/bin/python -m pytest -m vllm $(SPREAD_VLLM) tests/with_vllm $(ARGS)
 
 # The results are written as they come: what a run that fails has measured stands on the page too.
-test-learning: $(VENV)/.dev ## learn two tasks by every algorithm (an hour or so); writes docs/learning.md
+test-learning: $(VENV)/.dev ## learn two tasks by every algorithm (hours); writes docs/learning.md
 	@failed=0; PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m learning tests/learning $(ARGS) || failed=$$?; \
 	$(BIN)/python scripts/learning_docs.py && exit $$failed
 
