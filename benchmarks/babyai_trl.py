@@ -10,8 +10,9 @@ a tool's answer that is longer than TRL allows ends it, at no cost for TRL.
 
 Both sides do the same work: ours goes first and samples as always; TRL runs its own loop, its sampling held to the same
 tokens by a logits processor, whose time is taken off.  Every prompt's tokens, every answer's tokens and (within a
-thousandth) the norm of the first step's gradient are compared; if they differ there is no result.  Prints medians,
-and appends them to RESULTS.md.
+thousandth) the norm of the first step's gradient are compared; if they differ there is no result.  Peak memory is that
+of a process of its own for each side, after three steps, in which TRL samples as it will.  Prints medians, and appends
+them to RESULTS.md.
 
     python benchmarks/babyai_trl.py [--repeats 5] [--rows 8] [--dry-run]
 """
@@ -25,8 +26,9 @@ from typing import Any
 
 from datasets import Dataset
 from sides.ours import GROUP, Ours, Work, model_and_processing
+from sides.peak import STEPS, alone, compare_peaks
 from sides.steps import arguments, compare
-from sides.trl import Following, same_gradient, train
+from sides.trl import Following, Timed, same_gradient, train
 
 import mmrl
 from mmrl.make import make
@@ -86,13 +88,17 @@ class World:
         return self._return
 
 
-class Acting(Following):
+class Acting(Timed):
     """Ends an episode where its environment ends it."""
 
     def _get_tool_suffix_ids(self, tool_messages: Any) -> Any:
         if tool_messages[-1]["content"] == OVER:
             return [self._tokenizer.pad_token_id] * (EPISODE + 1)
         return super()._get_tool_suffix_ids(tool_messages)
+
+
+class Led(Acting, Following):
+    """Acts as ours has acted."""
 
 
 def tasks(steps: int) -> Dataset:
@@ -105,33 +111,51 @@ def tasks(steps: int) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def options(rows: int, steps: int) -> dict[str, Any]:
+    """TRL's, so many episodes in one pass of its update."""
+    return {
+        "per_device_train_batch_size": rows, "gradient_accumulation_steps": WORK.tasks * GROUP // rows,
+        "num_generations": GROUP, "max_completion_length": EPISODE, "max_steps": steps,
+        "learning_rate": WORK.rate, "generation_kwargs": {"max_new_tokens": WORK.answer},
+    }  # fmt: skip
+
+
+def peer() -> tuple[Any, Any]:
+    """The model, and the tokenizer with the templates that TRL's tool calls take."""
+    model, processing = model_and_processing(WORK)
+    processing.chat_template, processing.response_template = TEMPLATE, ANSWER
+    return model, processing
+
+
+def theirs_alone(rows: int) -> None:
+    """TRL, which samples what it will."""
+    train(Acting, *peer(), tasks(STEPS), options(rows, STEPS), lambda *_: None, environment_factory=World)
+
+
 def main() -> int:
     """Measure; exit code 1 below the target."""
     parser = arguments(__doc__, 5)
     parser.add_argument("--rows", type=int, default=GROUP, help="episodes in one pass of TRL's update (64 are slower)")
     args = parser.parse_args()
+    if args.memory:
+        return alone({"ours": lambda: Ours(WORK).steps(STEPS), "trl": lambda: theirs_alone(args.rows)}, args.memory)
     ours, mine, norms = Ours(WORK), [], []
     turns: list[int] = []
 
-    def before(trainer: Acting, number: int) -> None:
+    def before(trainer: Following, number: int) -> None:
         mine.append(ours.step(number))
         norms.append(ours.grad_norm)
         turns.extend(len(t.turns) for t in ours.episodes)
         trainer.follow(ours.episodes)
 
-    model, processing = model_and_processing(WORK)
-    processing.chat_template, processing.response_template = TEMPLATE, ANSWER
-    options = {
-        "per_device_train_batch_size": args.rows, "gradient_accumulation_steps": WORK.tasks * GROUP // args.rows,
-        "num_generations": GROUP, "max_completion_length": EPISODE, "max_steps": args.repeats + 1,
-        "learning_rate": WORK.rate, "generation_kwargs": {"max_new_tokens": WORK.answer},
-    }  # fmt: skip
-    theirs, their_norms = train(Acting, model, processing, tasks(args.repeats + 1), options, before,
+    steps = args.repeats + 1
+    theirs, their_norms = train(Led, *peer(), tasks(steps), options(args.rows, steps), before,
                                 environment_factory=World)  # fmt: skip
     same_gradient(norms[0], their_norms[0])
     name = (f"mmrl/tiny, {WORK.tasks * GROUP} episodes of {WORK.env}, {statistics.mean(turns):.1f} turns each, "
             "environment_factory")  # fmt: skip
     ratios = compare(name, mine[1:], theirs[1:], not args.dry_run)
+    compare_peaks(name, __file__, not args.dry_run, "--rows", str(args.rows))
     return 0 if ratios["whole"] >= TARGET else 1
 
 

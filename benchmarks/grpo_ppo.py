@@ -8,7 +8,8 @@ GRPO has 8 tasks with 8 episodes each, what the environment knows as plugins, an
 recipe: labelled rollouts of the policy, a reward model of the policy's own weights trained on them (both on the clock;
 labelling is free), and then PPO with a critic on the reward model's scores, without the KL term, which would only take
 time.  Both take four optimiser steps on each batch, at the same constant learning rate.  A side that is not done after
-8 minutes counts with the minutes that it took, and the row says so.  Prints medians, and appends them to RESULTS.md.
+8 minutes counts with the minutes that it took, and the row says so.  Peak memory is that of a process of its own for
+each side, after three steps.  Prints medians, and appends them to RESULTS.md.
 
     python benchmarks/grpo_ppo.py [--repeats 2] [--minutes 8] [--dry-run]
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 import yaml
 from results import append
+from sides.peak import STEPS, alone, compare_peaks
 from sides.reward_model import learn
 from sides.steps import arguments
 
@@ -44,7 +46,7 @@ BASE: dict[str, Any] = {
     "model_id": MODEL,
     "environments": [{"id": ENV}],
     "training_args": {
-        "per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "warmup_steps": 2, "max_steps": 1000,
+        "per_device_train_batch_size": 32, "gradient_accumulation_steps": 2, "warmup_steps": 2,
         "max_tokens_per_micro_batch": 4096, "save_steps": 1000,
     },
     "rollout": {"max_turns": TURNS, "max_new_tokens": ANSWER},
@@ -92,11 +94,11 @@ class Watch(Quiet):
             self.stopping = metrics["eval/success"] >= SUCCESS
 
 
-def run(side: Mapping[str, Any], learner: Grpo | Ppo, folder: Path, seed: int, minutes: float) -> Way:
-    """Train until the success, or for so many minutes."""
+def run(side: Mapping[str, Any], learner: Grpo | Ppo, folder: Path, seed: int, minutes: float, steps: int) -> Way:
+    """Train until the success, or for so many minutes or steps."""
     tree = copy.deepcopy(BASE)
     tree |= {k: v for k, v in side.items() if k != "training_args"}
-    limits = {"seed": seed, "max_minutes": minutes, "output_dir": str(folder / "run")}
+    limits = {"seed": seed, "max_minutes": minutes, "max_steps": steps, "output_dir": str(folder / "run")}
     tree["training_args"] |= {**side["training_args"], **limits}
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(tree))
@@ -110,12 +112,12 @@ def run(side: Mapping[str, Any], learner: Grpo | Ppo, folder: Path, seed: int, m
     return Way(watch.minutes, watch.stopping)
 
 
-def grpo(folder: Path, seed: int, minutes: float) -> Way:
+def grpo(folder: Path, seed: int, minutes: float, steps: int = 1000) -> Way:
     """Plugins, and no model of the reward."""
-    return run(GRPO, Grpo(), folder, seed, minutes)
+    return run(GRPO, Grpo(), folder, seed, minutes, steps)
 
 
-def ppo(folder: Path, seed: int, minutes: float) -> Way:
+def ppo(folder: Path, seed: int, minutes: float, steps: int = 1000) -> Way:
     """A reward model first."""
     began = time.perf_counter()
     policy = mmrl.load_policy(MODEL, max_new_tokens=ANSWER)
@@ -128,15 +130,24 @@ def ppo(folder: Path, seed: int, minutes: float) -> Way:
           f"{spent * 60 - sampled + began:.0f} s, right on {right:.0%} of those held out", flush=True)  # fmt: skip
     plugin = {"name": "sides.reward_model:RewardModel",
               "kwargs": {"policy": MODEL, "folder": str(folder / "reward_model")}}  # fmt: skip
-    way = run({**PPO, "reward_plugins": [plugin]}, Ppo(), folder, seed, minutes - spent)
+    way = run({**PPO, "reward_plugins": [plugin]}, Ppo(), folder, seed, minutes - spent, steps)
     return Way(way.minutes + spent, way.done)
+
+
+def side_alone(side: Callable[[Path, int, float, int], Way], minutes: float) -> None:
+    """A few steps of a side, and what it does before them."""
+    with tempfile.TemporaryDirectory() as folder:
+        side(Path(folder), 0, minutes, STEPS)
 
 
 def main() -> int:
     """Measure; exit code 1 below the target, or if GRPO is not done in time."""
-    parser = arguments(__doc__, 2)
+    parser = arguments(__doc__, 2, ["grpo", "ppo"])
     parser.add_argument("--minutes", type=float, default=8.0, help="limit of a side")
     args = parser.parse_args()
+    if args.memory:
+        side = {"grpo": grpo, "ppo": ppo}[args.memory]
+        return alone({args.memory: lambda: side_alone(side, args.minutes)}, args.memory)
     sides: dict[str, Callable[[Path, int, float], Way]] = {"GRPO": grpo, "PPO": ppo}
     ways: dict[str, list[Way]] = {name: [] for name in sides}
     for seed in range(args.repeats):
@@ -153,6 +164,8 @@ def main() -> int:
     print(f"{what}: {figures[0]} against {figures[1]}, {ratio:.2f} times as fast")
     if not args.dry_run:
         append(what, *figures, ratio)
+    compare_peaks(f"{MODEL}, 64 episodes of {ENV}", __file__, not args.dry_run, sides=("grpo", "ppo"),
+                  than="PPO with a trained reward model")  # fmt: skip
     return 0 if ratio >= TARGET and all(w.done for w in ways["GRPO"]) else 1
 
 

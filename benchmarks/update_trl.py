@@ -14,7 +14,6 @@ after the same steps.  Prints medians, and appends them to RESULTS.md.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sides.steps import Step, arguments, compare, report
+from sides.peak import STEPS, alone, compare_peaks
+from sides.steps import Step, arguments, compare
 
 import mmrl
 import mmrl_agents  # noqa: F401 - before torch: it says how waiting threads wait
@@ -32,7 +32,6 @@ from mmrl_agents.advantage import grpo
 from mmrl_agents.generate import Generator, Row
 from mmrl_agents.learner import Learner
 from mmrl_agents.models import find_model, load_model
-from mmrl_agents.peak_memory import peak_bytes
 from mmrl_agents.sharing import Sharing
 
 MODEL = Path(__file__).resolve().parents[1] / ".cache" / "models" / "SmolLM2-135M-Instruct"
@@ -151,21 +150,14 @@ def both(case: Case, rows: int, repeats: int) -> tuple[list[Step], list[Step]]:
     return mine[1:], theirs[1:]
 
 
-def memory(side: str, case: Case, rows: int) -> None:
-    """Three steps of one side, then the peak of this process in MiB."""
-    asked = prompts(case, 3)
-    if side == "ours":
-        ours = Ours(case)
-        for n, step in enumerate(asked):
-            ours.step(n, step)
-    else:
-        trl(case, rows, [text for step in asked for text, _ in step], lambda n: None)
-    print(peak_bytes() // 2**20)
+def mine_alone(case: Case) -> None:
+    ours = Ours(case)
+    for n, step in enumerate(prompts(case, STEPS)):
+        ours.step(n, step)
 
 
-def peak(side: str, case: str, rows: int) -> int:
-    command = [sys.executable, __file__, "--cases", case, "--rows", str(rows), "--memory", side]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+def theirs_alone(case: Case, rows: int) -> None:
+    trl(case, rows, [text for step in prompts(case, STEPS) for text, _ in step], lambda n: None)
 
 
 def measure(name: str, rows: int, repeats: int, keep: bool) -> bool:
@@ -173,10 +165,8 @@ def measure(name: str, rows: int, repeats: int, keep: bool) -> bool:
     case = CASES[name]
     mine, theirs = both(case, rows, repeats)
     ratios = compare(f"SmolLM2-135M, {case.name}", mine, theirs, keep)
-    ours, peer = peak("ours", name, rows), peak("trl", name, rows)
-    what = f"peak memory of GRPO, SmolLM2-135M, {case.name}"
-    report(what, f"{ours:,} MiB", f"{peer:,} MiB", peer / ours, keep)
-    return ratios["whole"] >= case.step and ratios["update"] >= case.update and peer / ours >= case.smaller
+    smaller = compare_peaks(f"SmolLM2-135M, {case.name}", __file__, keep, "--cases", name, "--rows", str(rows))
+    return ratios["whole"] >= case.step and ratios["update"] >= case.update and smaller >= case.smaller
 
 
 def main() -> int:
@@ -184,13 +174,12 @@ def main() -> int:
     parser = arguments(__doc__, 5)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--rows", type=int, default=GROUP, help="in one pass of TRL's update")
-    parser.add_argument("--memory", choices=["ours", "trl"], help="one side alone, for its peak memory")
     args = parser.parse_args()
     if not (MODEL / "config.json").is_file():
         raise SystemExit(f"no model in {MODEL}: run make models")
     if args.memory:
-        memory(args.memory, CASES[args.cases[0]], args.rows)
-        return 0
+        case = CASES[args.cases[0]]
+        return alone({"ours": lambda: mine_alone(case), "trl": lambda: theirs_alone(case, args.rows)}, args.memory)
     return 0 if all([measure(name, args.rows, args.repeats, not args.dry_run) for name in args.cases]) else 1
 
 

@@ -7,7 +7,8 @@ picture of 49 tokens and a question, 58 or 59 tokens in all, answers of a word. 
 Both sides do the same work: ours goes first and samples as always; TRL samples in its own loop, held to the same
 tokens by a logits processor, whose time is taken off.  The prompts' tokens, the answers' tokens and (within a
 thousandth) the norm of the first step's gradient are compared; if they differ there is no result.  Rewards are trivial
-on both sides.  Prints medians, and appends them to RESULTS.md.
+on both sides.  Peak memory is that of a process of its own for each side, after three steps, in which TRL samples as
+it will.  Prints medians, and appends them to RESULTS.md.
 
     python benchmarks/vlm_trl.py [--repeats 20] [--dry-run]
 """
@@ -20,8 +21,9 @@ from typing import Any
 
 from datasets import Dataset
 from sides.ours import GROUP, Ours, Work, model_and_processing
+from sides.peak import STEPS, alone, compare_peaks
 from sides.steps import arguments, compare
-from sides.trl import Following, same_gradient, train
+from sides.trl import Following, Timed, same_gradient, train
 
 import mmrl
 from mmrl.make import make
@@ -58,9 +60,22 @@ def questions(steps: int) -> Dataset:
     return Dataset.from_list(rows)
 
 
+OPTIONS = {"per_device_train_batch_size": WORK.tasks * GROUP, "num_generations": GROUP,
+           "max_completion_length": WORK.answer, "learning_rate": WORK.rate}  # fmt: skip
+
+
+def theirs_alone() -> None:
+    """TRL, which samples what it will."""
+    model, processing = model_and_processing(WORK)
+    train(Timed, model, processing, questions(STEPS), {**OPTIONS, "max_steps": STEPS}, lambda *_: None,
+          reward_funcs=reward)  # fmt: skip
+
+
 def main() -> int:
     """Measure; exit code 1 below the target."""
     args = arguments(__doc__, 20).parse_args()
+    if args.memory:
+        return alone({"ours": lambda: Ours(WORK).steps(STEPS), "trl": theirs_alone}, args.memory)
     ours, mine, norms = Ours(WORK), [], []
 
     def before(trainer: Following, number: int) -> None:
@@ -68,15 +83,14 @@ def main() -> int:
         norms.append(ours.grad_norm)
         trainer.follow(ours.episodes)
 
-    options = {"per_device_train_batch_size": WORK.tasks * GROUP, "num_generations": GROUP,
-               "max_completion_length": WORK.answer, "learning_rate": WORK.rate,
-               "max_steps": args.repeats + 1}  # fmt: skip
     model, processing = model_and_processing(WORK)
+    options = {**OPTIONS, "max_steps": args.repeats + 1}
     theirs, their_norms = train(Following, model, processing, questions(args.repeats + 1), options, before,
                                 reward_funcs=reward)  # fmt: skip
     same_gradient(norms[0], their_norms[0])
     name = f"mmrl/tiny-vlm, {WORK.tasks} questions on a picture each, {GROUP} answers of a word"
     ratios = compare(name, mine[1:], theirs[1:], not args.dry_run)
+    compare_peaks(name, __file__, not args.dry_run)
     return 0 if ratios["whole"] >= TARGET else 1
 
 

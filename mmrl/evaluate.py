@@ -103,6 +103,11 @@ def summarise(env_id: str, seeds: Sequence[int], trajectories: Sequence[Trajecto
     )
 
 
+def eval_specs(env_id: str, kwargs: Mapping[str, Any], seeds: Sequence[int]) -> list[EpisodeSpec]:
+    """One episode of an environment for each of some held-out seeds."""
+    return [EpisodeSpec(f"{i:06d}", env_id, s, f"{env_id}#{s}", (NOISE_EVAL, s), kwargs) for i, s in enumerate(seeds)]
+
+
 async def evaluate(env_id: str, kwargs: Mapping[str, Any], policy: Policy, seeds: Sequence[int], scheduler: Scheduler,
                    on_done: OnDone | None = None) -> tuple[EvalResult, list[Trajectory]]:
     """Run one episode a seed and summarise them.
@@ -115,6 +120,5 @@ async def evaluate(env_id: str, kwargs: Mapping[str, Any], policy: Policy, seeds
         scheduler: limits and batching.
         on_done: called as episodes end.
     """
-    specs = [EpisodeSpec(f"{i:06d}", env_id, s, f"{env_id}#{s}", (NOISE_EVAL, s), kwargs) for i, s in enumerate(seeds)]
-    trajectories = await scheduler.run(specs, policy, None, on_done)
+    trajectories = await scheduler.run(eval_specs(env_id, kwargs, seeds), policy, None, on_done)
     return summarise(env_id, seeds, trajectories), trajectories

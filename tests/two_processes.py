@@ -65,6 +65,8 @@ CASES = {
     "critic": Case(5, {"advantage": "gae", "num_iterations": 2}, dtype=torch.float64, work="estimate"),
     "imitation": Case(5, work="imitate"),
     "logged": Case(4, {"kl_coef": 0.1}, lora=True, work="weigh"),
+    "watched entropy": Case(5, {"entropy_coef": 0.1, "entropy_target": 100.0}, work="watch"),
+    "watched entropy, one process has nothing": Case(1, {"entropy_coef": 0.1, "entropy_target": 100.0}, work="watch"),
     "checkpointing": Case(4, {"gradient_checkpointing": True}, dtype=torch.float64),
 }
 
@@ -123,7 +125,13 @@ def weigh(learner: Learner, trajectories: Sequence[Trajectory]) -> dict[str, flo
     return learner.weigh(segments, [1.0 - i for i in range(len(trajectories))])
 
 
-WORK = {"update": update, "estimate": estimate, "imitate": imitate, "weigh": weigh}
+def watch(learner: Learner, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """A step in which nothing is learned but the entropy, which is below its target, and one with the bonus."""
+    looked = learner.update(trajectories, [0.0] * len(trajectories))
+    return {**update(learner, trajectories), "looked": looked["entropy"], "pulled": 1 - looked.get("update/skipped", 0)}
+
+
+WORK = {"watch": watch, "update": update, "estimate": estimate, "imitate": imitate, "weigh": weigh}
 
 
 def stopped(folder: Path, processes: Processes) -> str:
@@ -185,16 +193,32 @@ def launch(folder: Path, name: str, *options: str, words: tuple[str, ...] = ()) 
     return done.stdout + done.stderr
 
 
+MEETING = """
+import atexit, pathlib
+from mmrl_agents.processes import joined
+threads = lambda: sorted(p.read_text().strip() for p in pathlib.Path("/proc/self/task").glob("*/comm"))
+atexit.register(lambda: print("after", threads()))  # comes last
+met = joined().exchange("here")
+print("while", threads())
+"""
+"""Meets the other process, and says which threads the kernel knows, by then and at the end of the interpreter."""
+
+
 def start(folder: Path) -> list[subprocess.Popen[bytes]]:
-    """Start the processes; what they print goes to ``log-<rank>.txt``."""
+    """Start the processes of the updates, as :func:`ranks` does."""
+    run_config(folder, "stopped")
+    return ranks(folder, __file__, str(folder))
+
+
+def ranks(folder: Path, *command: str) -> list[subprocess.Popen[bytes]]:
+    """Start Python once a rank; what it prints goes to ``log-<rank>.txt``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    run_config(folder, "stopped")
     common = {"WORLD_SIZE": str(COUNT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder)], stderr=subprocess.STDOUT,
+            [sys.executable, *command], stderr=subprocess.STDOUT,
             stdout=(folder / f"log-{rank}.txt").open("wb"),
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )

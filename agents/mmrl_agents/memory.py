@@ -1,8 +1,8 @@
 """What a run will take of memory, told from its configuration.
 
 Comes in: a configuration.  Goes out: a :class:`mmrl.memory_plan.MemoryPlan`.  The model is laid out without weights,
-the run's first step is rehearsed with random answers (or its stored rollouts are read), and the model's own code is
-traced over the largest passes of both.
+the run's first step (unless it learns from stored rollouts, which are read) and its evaluations are rehearsed with
+random answers, and the model's own code is traced over the largest passes of all.
 """
 
 from __future__ import annotations
@@ -30,16 +30,13 @@ from mmrl_agents.imitation import imitation_segments
 from mmrl_agents.models import ModelFiles, find_model, load_generation, load_processing, text_context
 from mmrl_agents.passes import Passes, passes_of
 from mmrl_agents.reading import WAYS
-from mmrl_agents.rehearsal import Sampling, rehearse, samplings_of
+from mmrl_agents.rehearsal import Sampling, rehearse, rehearse_evaluations, samplings_of
 from mmrl_agents.run import dtype_of
-from mmrl_agents.tasks import Plan, plan
+from mmrl_agents.tasks import plan
 from mmrl_agents.trace import Sampled, trace_sampling, trace_update
 from mmrl_agents.transcript import Transcript
 from mmrl_agents.turns import end_ids
 from mmrl_agents.vision import Vision
-
-PROBED = 8
-"""Tasks that are played to see how long an evaluation's episodes are, where a run samples in evaluations alone."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ def by_rehearsal(loaded: LoadedConfig, transcript: Transcript, context: int) -> 
     """The work of a run that learns from its own episodes."""
     played = rehearse(loaded.config, plan(loaded.config), transcript, context)
     segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
-    return Work(tuple(segments), samplings_of(loaded.config, played))
+    evaluated = rehearse_evaluations(loaded.config, transcript, context)
+    return Work(tuple(segments), samplings_of(loaded.config, played, evaluated))
 
 
 def from_stored(read: Callable[[Config], Sequence[Trajectory]]) -> FindWork:
@@ -70,11 +68,7 @@ def from_stored(read: Callable[[Config], Sequence[Trajectory]]) -> FindWork:
                 for s in imitation_segments(t, i, transcript, config.rollout.window)]  # fmt: skip
         size = args.per_device_train_batch_size * args.gradient_accumulation_steps
         longest = sorted(rows, key=lambda s: -len(s.ids))[:size]
-        evaluated = max(config.eval.episodes, config.eval.final_episodes)
-        if not evaluated:
-            return Work(tuple(longest), [])
-        played = rehearse(config, Plan(min(PROBED, evaluated), 1, 1), transcript, context)
-        return Work(tuple(longest), samplings_of(config, played, evaluated_only=True))
+        return Work(tuple(longest), samplings_of(config, [], rehearse_evaluations(config, transcript, context)))
 
     return find
 
@@ -165,13 +159,18 @@ def _batches(sampling: Sampling) -> str:
     return f"{sampling.batches} x {sampling.rows}" if sampling.batches > 1 else f"{sampling.rows}"
 
 
+def _most(sampling: Sampling) -> str:
+    fed = max((f for f in (sampling.fresh, sampling.further) if f is not None), key=lambda f: f.rows * f.tokens)
+    return f"{fed.rows} x {fed.tokens}"
+
+
 def _notes(args: TrainingArgs, sizes: Sizes, passes: Passes, sampling: Sampling | None, copies: int) -> dict[str, str]:
     """What stands behind each figure, in words."""
     kind = dtype_of(args) + (", linear layers in 4 bits" if args.load_in_4bit else "")
     one = passes.largest[0]
     lines = f"{one.packs} x {one.slots} tokens" + (" that share beginnings" if one.branches else "")
     held = "" if sampling is None else f"{_batches(sampling)} answers at once, up to {sampling.length} tokens each"
-    read = "" if sampling is None else f"up to {sampling.fed_rows} x {sampling.fed_tokens} new tokens, and logits"
+    read = "" if sampling is None else f"up to {_most(sampling)} new tokens, and logits"
     return {
         "weights": f"{sizes.values / 1e6:.1f} million, {kind}",
         "reference": "a frozen copy for KL" if sizes.reference else "",

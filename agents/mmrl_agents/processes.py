@@ -127,6 +127,17 @@ class Processes:
                     self._meet(_Said(failure=(type(error).__name__, str(error) or one_line(error))))
             raise
 
+    def leave(self) -> None:
+        """Meet no more, at the end of the interpreter.
+
+        The threads of a group end with what refers to it.  One that is left then, and lets go of a tensor of what was
+        exchanged last, asks for the interpreter that is no more, and ends the process by a signal.
+        """
+        from accelerate import PartialState
+
+        self._group = None
+        PartialState().destroy_process_group()
+
     def _meet(self, said: _Said) -> list[_Said]:
         heard: list[Any] = [None] * self.count
         try:
@@ -162,9 +173,10 @@ def joined() -> Processes:
     if launched.fsdp():  # else from_pretrained leaves all but the first process without weights, for Accelerate to send
         disable_fsdp_ram_efficient_loading()
     state = PartialState(cpu=cpu)
-    atexit.register(state.destroy_process_group)
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
-    return Processes(state.process_index, state.num_processes, str(state.device), group)
+    processes = Processes(state.process_index, state.num_processes, str(state.device), group)
+    atexit.register(processes.leave)
+    return processes
 
 
 def in_step(work: Callable[P, T]) -> Callable[P, T]:

@@ -34,7 +34,7 @@ def padded(cache: RaggedCache, model: Any, new: Sequence[Sequence[int]], feed: F
            images: Sequence[Sequence[Image]]) -> Float[Tensor, "rows vocab"]:  # fmt: skip
     """Every row beside the others, the shorter ones padded on the left; a mask shows each its own tokens."""
     base, shown, device = base_of(model), images or [()] * len(new), model.device
-    cache.gather()
+    cache.gather(last=True)
     width = max(len(n) for n in new)
     ids = torch.tensor([[0] * (width - len(n)) + list(n) for n in new], device=device)
     positions, places = feed.positions(new, shown, cache.places, width)

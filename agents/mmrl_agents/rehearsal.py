@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmrl.config import Config
-from mmrl.episode import EpisodeLimits
+from mmrl.episode import EpisodeLimits, EpisodeSpec
 from mmrl.errors import BadInput
+from mmrl.evaluate import eval_specs
 from mmrl.image import Image
 from mmrl.policy import Completion, Request
 from mmrl.rollout import Scheduler, run_sync
@@ -26,13 +27,34 @@ from mmrl_agents.transcript import Transcript
 
 
 @dataclass(frozen=True)
+class Fed:
+    """New tokens that a sampler reads at once.
+
+    Attributes:
+        rows: answers that they are for.
+        tokens: how many of each.
+        held: tokens of each row that are read already and held.
+    """
+
+    rows: int
+    tokens: int
+    held: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """New tokens times what each may attend to."""
+        return self.rows * self.tokens * (self.held + self.tokens)
+
+
+@dataclass(frozen=True)
 class Sampling:
     """What a sampler does at most at once.
 
     Attributes:
         rows: answers.
         ends: tokens of the longest row, turn after turn: its prompt, and its prompt with the answer.
-        fed_rows: rows of the largest batch of new tokens; ``fed_tokens``: tokens of each.
+        fresh: the largest batch of prompts that are read whole.
+        further: the largest of new tokens behind what is held; None where no prompt goes on with one before.
         batches: how many batches of rows take turns and are held: those that are kept, and the one in hand.
         prompts: different prompts that the rows begin with, where an episode is one turn and several share one; else 0.
         joined: whether new episodes come to those that go on already.
@@ -41,8 +63,8 @@ class Sampling:
 
     rows: int
     ends: tuple[tuple[int, int], ...]
-    fed_rows: int
-    fed_tokens: int
+    fresh: Fed
+    further: Fed | None = None
     batches: int = 1
     prompts: int = 0
     joined: bool = False
@@ -95,53 +117,93 @@ def rehearse(config: Config, sizes: Plan, transcript: Transcript, context: int) 
     Raises:
         BadInput: if no episode comes to an answer.
     """
-    r = config.rollout
     specs, _ = step_specs(config, sizes, 1, [0] * len(config.environments))
-    scheduler = Scheduler(EpisodeLimits(largest(r.max_turns), r.window), r.concurrency, r.max_batch, r.deterministic)
+    return _play(config, specs, largest(config.rollout.max_turns), transcript, context, "the first step")
+
+
+def rehearse_evaluations(config: Config, transcript: Transcript, context: int) -> list[list[Trajectory]]:
+    """Play as many episodes of a run's largest evaluation as are with the sampler at once, in each of its environments.
+
+    Args:
+        config: the run's; nothing is played if it evaluates nothing.
+        transcript: renders with the run's own tokenizer.
+        context: tokens of prompt and answer that the model holds.
+
+    Raises:
+        BadInput: if no episode of an environment comes to an answer.
+    """
+    e = config.eval
+    first, most = max([(e.final_seed, e.final_episodes), (e.seed, e.episodes)], key=lambda seeds: seeds[1])
+    seeds = range(first, first + _rows(config, most))
+    return [
+        _play(config, eval_specs(env.id, env.kwargs, seeds), e.max_turns, transcript, context, "an evaluation")
+        for env in (e.environments or config.environments)
+        if seeds
+    ]
+
+
+def _rows(config: Config, episodes: int) -> int:
+    """Answers of so many episodes that are sampled at once."""
+    return min(episodes, config.rollout.concurrency, config.rollout.max_batch)
+
+
+def _play(config: Config, specs: Sequence[EpisodeSpec], turns: int | None, transcript: Transcript, context: int,
+          of: str) -> list[Trajectory]:  # fmt: skip
+    r = config.rollout
+    scheduler = Scheduler(EpisodeLimits(turns, r.window), r.concurrency, r.max_batch, r.deterministic)
     played = run_sync(scheduler.run(specs, Stranger(transcript, r.max_new_tokens, context), None))
     spoken = [t for t in played if t.error is None and t.turns]
     if not spoken:
         failed = next((t.error for t in played if t.error is not None), None)
         full = f"a prompt and {r.max_new_tokens} new tokens do not fit into a context of {context} tokens"
         why = full if failed is None else f"the environment failed: {failed}"
-        raise BadInput(f"no episode of the first step comes to an answer: {why}")
+        raise BadInput(f"no episode of {of} comes to an answer: {why}")
     return spoken
 
 
-def samplings_of(config: Config, played: Sequence[Trajectory], evaluated_only: bool = False) -> list[Sampling]:
+def samplings_of(config: Config, played: Sequence[Trajectory],
+                 evaluated: Sequence[Sequence[Trajectory]] = ()) -> list[Sampling]:  # fmt: skip
     """What the sampler of a run does at most, in its steps and in its evaluations.
 
     Args:
         config: the run's.
-        played: from :func:`rehearse`.
-        evaluated_only: whether the run samples in evaluations alone.
+        played: from :func:`rehearse`; none if a run samples in evaluations alone.
+        evaluated: from :func:`rehearse_evaluations`.
     """
-    evaluated = max(config.eval.episodes, config.eval.final_episodes)
+    episodes = max(config.eval.episodes, config.eval.final_episodes)
     tasks = len({(t.turns[0].prompt_ids, t.turns[0].images) for t in played})
-    steps = [] if evaluated_only else [_sampling(config, played, len(played), tasks)]
-    return [*steps, *([_sampling(config, played, evaluated, evaluated)] if evaluated else [])]
+    steps = [_sampling(config, played, len(played), tasks)] if played else []
+    return [*steps, *(_sampling(config, some, episodes, episodes) for some in evaluated)]
 
 
 def _sampling(config: Config, played: Sequence[Trajectory], episodes: int, tasks: int) -> Sampling:
     """What is done at most for so many episodes like these, of so many different tasks."""
     at_once = min(config.rollout.concurrency, episodes)
-    rows = min(at_once, config.rollout.max_batch)
-    fed: list[tuple[int, int]] = []
+    rows = _rows(config, episodes)
+    fed: list[Fed] = []
     ends: list[tuple[int, int]] = []
     for n in range(max(len(t.turns) for t in played)):
         turns = [(t.turns[n - 1] if n else None, t.turns[n]) for t in played if n < len(t.turns)]
         fresh = min(rows, tasks) if n == 0 else rows  # equal fresh prompts are read once
-        fed.append((fresh, max(_new(before, turn) for before, turn in turns)))
+        fed += [Fed(fresh, len(turn.prompt_ids) - n_held, n_held)
+                for before, turn in turns for n_held in [_held(before, turn)]]  # fmt: skip
         prompt = max(len(turn.prompt_ids) for _, turn in turns)
         ends.append((prompt, max(len(turn.prompt_ids) + len(turn.token_ids) for _, turn in turns)))
     turns_taken = -(-at_once // rows)
     if turns_taken > CACHES:  # what was kept is gone when its turn comes again
-        fed.append((rows, max(prompt for prompt, _ in ends)))
-    rows_fed, tokens_fed = max(fed, key=lambda f: f[0] * f[1])
+        fed.append(Fed(rows, max(prompt for prompt, _ in ends)))
+    largest_first = sorted(fed, key=lambda f: -f.pairs)
     segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
-    prompts = tasks if len(ends) == 1 and tasks < rows else 0
-    return Sampling(rows, tuple(ends), rows_fed, tokens_fed, min(CACHES + 1, turns_taken), prompts,
-                    len(ends) > 1 and episodes > at_once, images_of(segments))  # fmt: skip
+    return Sampling(
+        rows,
+        tuple(ends),
+        fresh=next(f for f in largest_first if not f.held),
+        further=next((f for f in largest_first if f.held), None),
+        batches=min(CACHES + 1, turns_taken),
+        prompts=tasks if len(ends) == 1 and tasks < rows else 0,
+        joined=len(ends) > 1 and episodes > at_once,
+        images=images_of(segments),
+    )
 
 
 def images_of(segments: Sequence[Segment]) -> tuple[Image, ...]:
@@ -149,8 +211,7 @@ def images_of(segments: Sequence[Segment]) -> tuple[Image, ...]:
     return tuple({image.sha256: image for s in segments for image in s.images}.values())
 
 
-def _new(before: Turn | None, turn: Turn) -> int:
-    """Tokens of a prompt that go beyond the turn before it, whose last one is not read yet; all, if it starts anew."""
+def _held(before: Turn | None, turn: Turn) -> int:
+    """Tokens of a prompt that the turn before it has read: all but its last one, or none if it starts anew."""
     held = () if before is None else (*before.prompt_ids, *before.token_ids)
-    goes_on = bool(held) and turn.prompt_ids[: len(held)] == held
-    return len(turn.prompt_ids) - len(held) + 1 if goes_on else len(turn.prompt_ids)
+    return len(held) - 1 if held and turn.prompt_ids[: len(held)] == held else 0

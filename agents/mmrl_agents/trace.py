@@ -29,7 +29,7 @@ from mmrl_agents.kv_cache import RaggedCache, room_for
 from mmrl_agents.learner import eval_mode
 from mmrl_agents.passes import Pass, Passes
 from mmrl_agents.reading import WAYS
-from mmrl_agents.rehearsal import Sampling
+from mmrl_agents.rehearsal import Fed, Sampling
 from mmrl_agents.tally import Tally
 
 
@@ -120,16 +120,19 @@ def trace_sampling(model: Any, sampling: Sampling, feed: Feed, way: str) -> Samp
     base, read, words = base_of(model), WAYS[way], _Words(feed.vision)
     with fused(), Tally(_held(model)) as tally, _explained(base):
         features = feed.vision.features(sampling.images) if feed.vision and sampling.images else None
-        prompts = _cache(base, sampling.fed_rows)
-        read(prompts, model, [[0] * sampling.fed_tokens] * sampling.fed_rows, words, ())
+        fresh, further = sampling.fresh, sampling.further
+        prompts = _cache(base, fresh.rows)
+        read(prompts, model, [[0] * fresh.tokens] * fresh.rows, words, ())
         del features
-        reading = tally.peak
         shapes = [(layer.keys.shape, layer.values.shape, layer.keys.dtype) for layer in prompts.layers
                   if layer.keys is not None and layer.values is not None]  # fmt: skip
         shares = way == "packed" and sampling.prompts > 0
-        cache = _shared(prompts, sampling, shapes) if shares else _apart(_cache(base, sampling.rows), sampling, shapes)
+        cache = _shared(prompts, sampling, shapes) if shares else None
         del prompts
-        tally.peak = tally.now
+        if further is not None:
+            read(_turned(base, sampling.ends, further, shapes), model, [[0] * further.tokens] * further.rows, words, ())
+        reading, tally.peak = tally.peak, tally.now
+        cache = cache or _apart(base, sampling.rows, shapes, room_of(sampling.ends), sampling.length - 1)
         logits = read(cache, model, [[0]] * sampling.rows, words, ())
         draw(feed.allowed(logits), torch.zeros(sampling.rows, dtype=torch.float64, device=META), 0.9)
         held = cache.nbytes
@@ -149,18 +152,25 @@ class _Words(Feed):
         return super().tokens(ids, images) if self.vision is None else {"inputs_embeds": self.vision.words(ids)}
 
 
-def _apart(cache: RaggedCache, sampling: Sampling, shapes: Sequence[Shapes]) -> RaggedCache:
-    """Rows that hold all but their last token, and the room that they have grown to by then."""
-    _fill(cache, sampling.rows, shapes, room_of(sampling.ends), sampling.length - 1)
-    return _at(cache, sampling)
+def _apart(base: Any, rows: int, shapes: Sequence[Shapes], room: int, held: int) -> RaggedCache:
+    """Rows that hold so many tokens each, and have room for some more."""
+    cache = _cache(base, rows)
+    _fill(cache, rows, shapes, room, held)
+    return _at(cache, rows, held)
+
+
+def _turned(base: Any, ends: Sequence[tuple[int, int]], fed: Fed, shapes: Sequence[Shapes]) -> RaggedCache:
+    """Rows at the beginning of a later turn, with the room that they have grown to by then."""
+    end = fed.held + fed.tokens
+    return _apart(base, fed.rows, shapes, room_of([*(e for e in ends if e[0] < end), (end, end)]), fed.held)
 
 
 def _shared(prompts: RaggedCache, sampling: Sampling, shapes: Sequence[Shapes]) -> RaggedCache:
-    """The same of rows that hold no more than what they have beyond their prompts."""
+    """Rows that hold all but their last token, and no more than what they have beyond their prompts."""
     of = [i * sampling.prompts // sampling.rows for i in range(sampling.rows)]
     cache, own = prompts.fan_out(of, [None] * sampling.rows), sampling.length - sampling.ends[0][0]
     _fill(cache, sampling.rows, shapes, room_of([(0, own)]), own - 1)
-    return _at(cache, sampling)
+    return _at(cache, sampling.rows, sampling.length - 1)
 
 
 def _fill(cache: RaggedCache, rows: int, shapes: Sequence[Shapes], room: int, used: int) -> None:
@@ -169,9 +179,8 @@ def _fill(cache: RaggedCache, rows: int, shapes: Sequence[Shapes], room: int, us
         layer.load(made[0], made[1], used)
 
 
-def _at(cache: RaggedCache, sampling: Sampling) -> RaggedCache:
-    held = sampling.length - 1
-    cache.ids, cache.places = [[0] * held for _ in range(sampling.rows)], [held] * sampling.rows
+def _at(cache: RaggedCache, rows: int, held: int) -> RaggedCache:
+    cache.ids, cache.places = [[0] * held for _ in range(rows)], [held] * rows
     return cache
 
 

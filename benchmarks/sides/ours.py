@@ -98,6 +98,11 @@ class Ours:
         self.grad_norm = metrics["grad_norm"]
         return Step(end - start, end - began)
 
+    def steps(self, count: int) -> None:
+        """Take the first steps."""
+        for number in range(count):
+            self.step(number)
+
 
 def specs(work: Work, number: int) -> list[EpisodeSpec]:
     """The episodes of a step, group after group."""

@@ -34,17 +34,18 @@ def compare(name: str, ours: Sequence[Step], theirs: Sequence[Step], keep: bool)
     return ratios
 
 
-def report(what: str, ours: str, peer: str, ratio: float, keep: bool) -> None:
-    """Print a row against TRL and, if asked, append it to the table."""
-    what = f"{what}, vs TRL {version('trl')}"
-    print(f"{what}: ours {ours}, TRL {peer}, {ratio:.2f} times as good", flush=True)
+def report(what: str, ours: str, peer: str, ratio: float, keep: bool, than: str | None = None) -> None:
+    """Print a row against TRL (or another peer) and, if asked, append it to the table."""
+    what = f"{what}, vs {than or 'TRL ' + version('trl')}"
+    print(f"{what}: ours {ours}, theirs {peer}, {ratio:.2f} times as good", flush=True)
     if keep:
         append(what, ours, peer, ratio)
 
 
-def arguments(doc: str | None, repeats: int) -> argparse.ArgumentParser:
+def arguments(doc: str | None, repeats: int, sides: Sequence[str] = ("ours", "trl")) -> argparse.ArgumentParser:
     """The arguments that every comparison takes."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--dry-run", action="store_true", help="measure and print, append nothing to RESULTS.md")
+    parser.add_argument("--memory", choices=list(sides), help="run this side alone, for its peak memory")
     return parser

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from two_processes import CASES, COUNT, learned, start
+from two_processes import CASES, COUNT, MEETING, learned, ranks, start
 
 from mmrl.store import RunStore
 from mmrl_agents.processes import ALONE, buckets, in_step, joined
@@ -50,6 +51,16 @@ def test_a_stop_that_one_process_was_asked_for_leaves_a_run_to_resume(folder: Pa
     store = RunStore(folder / "stopped")
     assert [m["step"] for m in store.metrics()] == [1, 2]
     assert store.checkpoints()[-1][0] == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
+def test_no_thread_of_a_group_outlives_the_interpreter(tmp_path: Path) -> None:
+    assert [process.wait(timeout=200) for process in ranks(tmp_path, "-c", MEETING)] == [0, 0]
+    for rank in range(COUNT):
+        said = (tmp_path / f"log-{rank}.txt").read_text().splitlines()
+        meeting, after = (next(line for line in said if line.startswith(word)) for word in ("while", "after"))
+        assert "gloo" in meeting
+        assert "gloo" not in after
 
 
 def test_one_process_meets_nobody() -> None:

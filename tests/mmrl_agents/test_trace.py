@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmrl_agents.generate import Generator, Row
 from mmrl_agents.kv_cache import room_for
 from mmrl_agents.memory import traced
 from mmrl_agents.reading import WAYS
-from mmrl_agents.rehearsal import Sampling
+from mmrl_agents.rehearsal import Fed, Sampling
 from mmrl_agents.tally import Tally
 from mmrl_agents.trace import room_of, trace_sampling
 
@@ -76,17 +77,18 @@ def episodes(generator: Generator, end: Callable[[int, int], bool], batch: int =
 
 
 ENDS = tuple((120 + n * (ANSWER + SEEN), 120 + n * (ANSWER + SEEN) + ANSWER) for n in range(TURNS))
+FIRST, LAST = ENDS[0][0], Fed(MANY, SEEN + 1, ENDS[-1][0] - SEEN - 1)
 CASES: dict[str, tuple[Sampling, Callable[[Generator], None]]] = {
-    "groups of one turn": (Sampling(MANY, ((300, 304),), 2, 300, prompts=2), groups),
-    "tasks of one turn": (Sampling(MANY, ((300, 304),), MANY, 300), apart),
-    "episodes": (Sampling(MANY, ENDS, MANY, 17), lambda g: episodes(g, lambda i, turn: False)),
-    "two batches": (Sampling(8, ENDS, 8, 17, batches=2), lambda g: episodes(g, lambda i, turn: False, 8)),
-}
+    "groups of one turn": (Sampling(MANY, ((300, 304),), Fed(2, 300), prompts=2), groups),
+    "tasks of one turn": (Sampling(MANY, ((300, 304),), Fed(MANY, 300)), apart),
+    "episodes": (Sampling(MANY, ENDS, Fed(2, FIRST), LAST), lambda g: episodes(g, lambda i, turn: False)),
+    "two batches": (Sampling(8, ENDS, Fed(1, FIRST), dataclasses.replace(LAST, rows=8), batches=2),
+                    lambda g: episodes(g, lambda i, turn: False, 8)),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "way"), [
-    *[(name, "packed") for name in CASES], ("tasks of one turn", "padded"),
-])  # fmt: skip
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CASES)
 def test_what_sampling_takes_is_planned_within_15_percent(name: str, way: str) -> None:
     sampling, play = CASES[name]
     assert planned(sampling, way) == pytest.approx(taken(play, way), rel=0.15)

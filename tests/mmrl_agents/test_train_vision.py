@@ -8,7 +8,7 @@ import pytest
 import torch
 from learner_tools import StopAfter, run_config
 from safetensors.torch import load_file
-from tiny_vlm import KINDS, save_tiny_vlm
+from tiny_vlm import KINDS, save_tiny_vlm, tiny_vlm
 
 from mmrl import BadInput
 from mmrl.check_config import check_config
@@ -182,3 +182,22 @@ def test_a_model_that_sees_in_another_way_is_refused_before_it_imitates(tmp_path
     path.write_text(json.dumps(json.loads(path.read_text()) | {"vision_feature_select_strategy": "full"}))
     with pytest.raises(BadInput, match="model type 'llava' reads images in a way that mmrl does not follow"):
         train(loaded)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_lora_leaves_the_vision_tower_alone_unless_asked(kind: str) -> None:
+    from mmrl.training_args import LoraArgs
+    from mmrl_agents.models import ModelFiles
+    from mmrl_agents.run import add_adapter
+
+    def adapted(vision: bool) -> set[str]:
+        model, _ = tiny_vlm(kind)
+        made = add_adapter(model, LoraArgs(r=2, vision=vision), ModelFiles("m", "m"))
+        return {n for n, p in made.named_parameters() if p.requires_grad}
+
+    inside, everywhere = adapted(False), adapted(True)
+    tower = ("vision_tower", "visual", "vision_model", "connector", "projector")
+    assert inside
+    assert not any(part in n for n in inside for part in tower)
+    assert any(part in n for n in everywhere for part in tower)
+    assert inside < everywhere

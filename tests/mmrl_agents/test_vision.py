@@ -311,25 +311,6 @@ def test_images_are_read_packed(kind: str) -> None:
     assert policy.generator._read is packed
 
 
-@ALL
-def test_lora_leaves_the_vision_tower_alone_unless_asked(kind: str) -> None:
-    from mmrl.training_args import LoraArgs
-    from mmrl_agents.models import ModelFiles
-    from mmrl_agents.run import add_adapter
-
-    def adapted(vision: bool) -> set[str]:
-        model, _ = tiny_vlm(kind)
-        made = add_adapter(model, LoraArgs(r=2, vision=vision), ModelFiles("m", "m"))
-        return {n for n, p in made.named_parameters() if p.requires_grad}
-
-    inside, everywhere = adapted(False), adapted(True)
-    tower = ("vision_tower", "visual", "vision_model", "connector", "projector")
-    assert inside
-    assert not any(part in n for n in inside for part in tower)
-    assert any(part in n for n in everywhere for part in tower)
-    assert inside < everywhere
-
-
 def test_an_adapter_is_trained_through_images() -> None:
     model, processor = tiny_vlm("llava")
     wrapped = lora(model, trained=True)
@@ -365,14 +346,6 @@ def test_the_self_check_shuts_dropout_off_and_leaves_every_module_as_it_was() ->
     assert len(vision._known) == 0  # nothing is kept from it
 
 
-def test_a_processor_without_a_placeholder_is_refused() -> None:
-    class Wordless:
-        tokenizer = None
-
-    with pytest.raises(BadInput, match="Wordless writes no placeholder for an image into its text"):
-        ImageTokens(Wordless())
-
-
 def test_features_are_kept_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = tiny_vlm("llava")
     vision, t = Vision(model, ImageTokens(processor)), Transcript(processor, [1])
@@ -387,29 +360,6 @@ def test_features_are_kept_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         together = vision.embed(torch.tensor([t.prompt([user(*wide)])]), [wide])
         vision.forget()
         assert torch.allclose(together, vision.embed(torch.tensor([t.prompt([user(*wide)])]), [wide]))
-
-
-def test_neighbouring_texts_do_not_make_a_placeholder_nor_does_an_answer() -> None:
-    _, processor = tiny_vlm("llava")
-    t = Transcript(processor, [1])
-    tokens = ImageTokens(processor)
-    assert tokens.id not in t.prompt([user("<ima", "ge> there")])
-    _, answer = t.answer([user(ONE, "x")], "an <image> of a ball")
-    assert tokens.id not in answer
-
-
-def test_a_template_that_wants_texts_gets_texts() -> None:
-    _, processor = tiny_vlm("llava")
-    loop = ("{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}"
-            "{% endfor %}")  # fmt: skip
-    processor.chat_template = (
-        "{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'user' %}" + loop + "{% else %}{{ m['content'] }}"
-        "{% endif %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-    )
-    t = Transcript(processor, [1])
-    said_so = processor.tokenizer.decode(t.prompt([SYSTEM, user(ONE, "What?"), said("ball"), user("Sure?")]))
-    assert said_so.startswith("<|system|>Look.<|end|><|user|><image>")
-    assert said_so.endswith("What?<|end|><|assistant|>ball<|end|><|user|>Sure?<|end|><|assistant|>")
 
 
 def test_a_reference_runs_a_frozen_tower_once(monkeypatch: pytest.MonkeyPatch) -> None:
