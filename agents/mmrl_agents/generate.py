@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmrl_agents.feed import Feed
 from mmrl_agents.forward import Forward
 from mmrl_agents.kv_cache import RaggedCache, can_keep, merge
 from mmrl_agents.packs import common
+from mmrl_agents.products import quick_products
 from mmrl_agents.reading import WAYS, Read, last_logits, padded, way_to_read
 from mmrl_agents.vision import Vision
 
@@ -118,7 +120,7 @@ class Generator:
         training = self.model.training
         self.model.eval()
         try:
-            with self.forward.autocast(self.model.device):
+            with self.forward.autocast(self.model.device), self._products():
                 if self._keeps is None:
                     self._choose()
                 return self._sample(rows) if self._keeps else self._sample_plain(rows)
@@ -127,6 +129,9 @@ class Generator:
             raise
         finally:
             self.model.train(training)
+
+    def _products(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.forward.bfloat16 else quick_products(self.model)
 
     def _choose(self) -> None:
         """How the model reads new tokens behind those that are kept, if it can; tried once."""
@@ -320,7 +325,7 @@ def draw(logits: Float[Tensor, "rows vocab"], noise: Float[Tensor, " rows"], tem
     if temperature == 0:
         return logits.argmax(-1), torch.zeros(len(logits), device=logits.device)
     logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
-    cumulative = logprobs.double().exp().cumsum(-1)
+    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
     target = noise.double()[:, None] * cumulative[:, -1:]
     ids = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
     return ids[:, 0], logprobs.gather(1, ids)[:, 0]
