@@ -108,7 +108,7 @@ class TrainReporter:
         self._console = console
         self._pace = _Pace(minutes)
         self._eval: float | None = None
-        self._wins = self._seen = 0
+        self._wins = 0
         self._bars = Progress(*_columns(), console=console, refresh_per_second=4) if console.is_terminal else None
         self._main: TaskID | None = None
         self._sub: TaskID | None = None
@@ -142,7 +142,7 @@ class TrainReporter:
         """Start the bar of ``total`` episodes, in the place of the one before."""
         now = time.monotonic()
         self._pace.restart(now)
-        self._wins = self._seen = 0
+        self._wins = 0
         if self._bars is None:
             self._log = _Log(what, total, now)
         else:
@@ -151,10 +151,9 @@ class TrainReporter:
             self._sub = self._bars.add_task(what, total=total, note="")
 
     def episode(self, trajectory: Trajectory) -> None:
-        """Count an episode."""
-        self._seen += 1
+        """Count an episode, and the successes: no share of those that are over, since successes are over sooner."""
         self._wins += trajectory.success
-        self._count(f"success {self._wins / self._seen:.0%}")
+        self._count(f"successes {self._wins}")
 
     def tick(self) -> None:
         """Count one piece of work that is no episode."""
@@ -208,7 +207,7 @@ class EpisodeBar:
         columns, off = (*_columns(), TimeRemainingColumn()), not self._console.is_terminal
         self._bars = Progress(*columns, console=self._console, disable=off, transient=True)
         self._task = self._bars.add_task(what, total=total, note="")
-        self._wins = self._seen = 0
+        self._wins = 0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -222,7 +221,6 @@ class EpisodeBar:
         self._bars.update(self._task, description=what)
 
     def episode(self, trajectory: Trajectory) -> None:
-        """Count an episode."""
-        self._seen += 1
+        """Count an episode, and the successes."""
         self._wins += trajectory.success
-        self._bars.update(self._task, advance=1, note=f"success {self._wins / self._seen:.0%}")
+        self._bars.update(self._task, advance=1, note=f"successes {self._wins}")

@@ -67,7 +67,7 @@ def test_a_log_says_within_a_step_how_far_it_has_come(tick: None) -> None:
     for _ in range(6):
         reporter.tick()
     assert out.getvalue().splitlines() == [
-        "before: held-out episodes 3/5  success 67%",
+        "before: held-out episodes 3/5  successes 2",
         "warm start: imitation steps 3/320",
         "warm start: imitation steps 6/320",
     ]
@@ -102,6 +102,7 @@ def test_bars_on_a_terminal() -> None:
     shown = out.getvalue()
     assert "training" in shown
     assert "2/2" in shown
+    assert "successes 1" in shown
     assert "reward 0.60  success 50%" in shown
     assert "a line" in shown
 
