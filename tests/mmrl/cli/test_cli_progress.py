@@ -102,7 +102,6 @@ def test_bars_on_a_terminal() -> None:
     shown = out.getvalue()
     assert "training" in shown
     assert "2/2" in shown
-    assert "successes 1" in shown
     assert "reward 0.60  success 50%" in shown
     assert "a line" in shown
 
