@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from learner_tools import repeatable, run_config
 from safetensors.torch import load_file
@@ -46,10 +48,22 @@ def leftovers(root: Path) -> list[str]:
     return [p.name for p in root.rglob(".*") if p.name.endswith((".tmp", ".old"))]
 
 
-def test_a_run_that_samples_ahead_is_killed_and_loses_no_episode(tmp_path: Path) -> None:
+AHEAD: dict[str, tuple[str, dict[str, Any]]] = {
+    "adapter, whole transcript": ("adapter_model", {"training_args": {"lora": {"r": 2}}}),
+    "all weights, window": ("model", {"environments": [{"id": "babyai/balrog-goto"}],
+                                      "rollout": {"max_turns": 3, "window": 1}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AHEAD)
+def test_a_run_that_samples_ahead_is_killed_and_loses_no_episode(tmp_path: Path, case: str) -> None:
     """Killed while batches are in the making, two steps past its last checkpoint."""
-    sections = {"training_args": {"max_steps": 6, "save_steps": 2, "lora": {"r": 2}},
-                "rollout": {"async_steps": 2, "max_new_tokens": 6, "dynamic_sampling": 1}}  # fmt: skip
+    weights, own = AHEAD[case]
+    sections = {
+        **own,
+        "training_args": {"max_steps": 6, "save_steps": 2, **own.get("training_args", {})},
+        "rollout": {"async_steps": 2, "max_new_tokens": 6, "dynamic_sampling": 1, **own.get("rollout", {})},
+    }
     whole, killed = (run_config(tmp_path, name, **sections).output_dir for name in ("whole", "killed"))
     undisturbed = start(tmp_path, "whole", "never")
     finish(start(tmp_path, "killed", "checkpoints/step-4"), tmp_path, -signal.SIGKILL)
@@ -60,7 +74,8 @@ def test_a_run_that_samples_ahead_is_killed_and_loses_no_episode(tmp_path: Path)
     ids = [[t.id for t in read_trajectories(root)] for root in (whole, killed)]
     assert ids[0] == ids[1]
     assert len(set(ids[1])) == len(ids[1]) >= 48
-    a, b = (load_file(root / "final" / "adapter_model.safetensors") for root in (whole, killed))
+    a, b = (load_file(root / "final" / f"{weights}.safetensors") for root in (whole, killed))
+    assert a.keys() == b.keys()
     assert all(torch.equal(a[n], b[n]) for n in a)
     metrics = [repeatable(RunStore(root).metrics()) for root in (whole, killed)]
     assert metrics[0] == metrics[1]
