@@ -42,6 +42,7 @@ TARGET, SUCCESS, EPISODES, EVERY = 3.0, 0.85, 100, 1
 MODEL, ENV, TURNS, ANSWER = "mmrl/tiny", "babyai/balrog-goto", 20, 8
 LABELLED, LABELLED_FROM = 512, 6_000_000
 """Rollouts for the reward model, and their first seed: neither trained nor evaluated on."""
+DAY = 24 * 60.0
 BASE: dict[str, Any] = {
     "model_id": MODEL,
     "environments": [{"id": ENV}],
@@ -134,10 +135,10 @@ def ppo(folder: Path, seed: int, minutes: float, steps: int = 1000) -> Way:
     return Way(way.minutes + spent, way.done)
 
 
-def side_alone(side: Callable[[Path, int, float, int], Way], minutes: float) -> None:
-    """A few steps of a side, and what it does before them."""
+def side_alone(side: Callable[[Path, int, float, int], Way]) -> None:
+    """A few steps of a side, and what it does before them, however long that takes."""
     with tempfile.TemporaryDirectory() as folder:
-        side(Path(folder), 0, minutes, STEPS)
+        side(Path(folder), 0, DAY, STEPS)
 
 
 def main() -> int:
@@ -147,7 +148,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.memory:
         side = {"grpo": grpo, "ppo": ppo}[args.memory]
-        return alone({args.memory: lambda: side_alone(side, args.minutes)}, args.memory)
+        return alone({args.memory: lambda: side_alone(side)}, args.memory)
     sides: dict[str, Callable[[Path, int, float], Way]] = {"GRPO": grpo, "PPO": ppo}
     ways: dict[str, list[Way]] = {name: [] for name in sides}
     for seed in range(args.repeats):
