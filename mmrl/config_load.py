@@ -62,15 +62,18 @@ class LoadedConfig:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig:
-    """Read and validate a YAML file, with ``key.path=value`` overrides.
+    """Read and validate a YAML file, or that of a run's folder, with ``key.path=value`` overrides.
 
     Raises:
         BadInput: one line: file and line (or the override), the key, what is wrong, what would be right.
     """
     path = Path(path)
+    if (path / "config.yaml").is_file():  # the folder of a run
+        path /= "config.yaml"
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
-        raise BadInput(f"config {path}: no such file{near}")
+        what = "a folder without a config.yaml" if path.is_dir() else "no such file"
+        raise BadInput(f"config {path}: {what}{near}")
     tree, lines = _read(path)
     for word in overrides:
         _override(tree, lines, word)

@@ -6,6 +6,7 @@ Comes in: what was wrong and what would be right.  Goes out: one line, and the p
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -20,6 +21,12 @@ class RunStopped(RuntimeError):
 def one_line(error: BaseException) -> str:
     """The error's type and the first line of what it says."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def place_of(error: BaseException) -> str:
+    """``file.py:line`` of where an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

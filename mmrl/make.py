@@ -11,6 +11,9 @@ from mmrl.env import Env
 from mmrl.errors import BadInput, nearest
 from mmrl.registry import env_arguments, find_env
 
+ABSTRACT = "__isabstractmethod__"
+"""What :func:`abc.abstractmethod` marks a method with; Gymnasium's classes do not look at it."""
+
 
 def make(env_id: str, **kwargs: Any) -> Env:
     """Make the environment that ``env_id`` names.
@@ -20,7 +23,7 @@ def make(env_id: str, **kwargs: Any) -> Env:
         **kwargs: the environment's own arguments.
 
     Raises:
-        BadInput: if the id is unknown, the arguments do not fit, or what was made is no ``mmrl.Env``.
+        BadInput: if the id is unknown, the arguments do not fit, or what was made is no ``mmrl.Env`` or lacks a method.
     """
     factory = find_env(env_id)
     try:
@@ -34,6 +37,9 @@ def make(env_id: str, **kwargs: Any) -> Env:
         raise BadInput(f"environment '{env_id}' cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(env, Env):
         raise BadInput(f"environment '{env_id}' made a {type(env).__name__}; it must be an mmrl.Env")
+    if missing := [name for name in dir(type(env)) if getattr(getattr(type(env), name, None), ABSTRACT, False)]:
+        raise BadInput(f"environment '{env_id}': {type(env).__name__} must define "
+                       f"{' and '.join(f'{name}()' for name in missing)}")  # fmt: skip
     return env
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from mmrl.config import EnvironmentConfig
 from mmrl.env import Env
+from mmrl.errors import BadInput, one_line, place_of
 from mmrl.make import make
 from mmrl.plugin_fields import ENV_FIELDS, Call, fields_of
 from mmrl.sample import Image, Video
@@ -25,18 +26,31 @@ def fields_provided(config: EnvironmentConfig, wanted: Collection[frozenset[str]
         config: the environment.
         wanted: sets of fields of which one each is asked for.  While one of them lacks, further samples are looked at,
             and at last what the environment shows after a few actions.
+
+    Raises:
+        BadInput: if the environment cannot be made, or fails; naming the file and line of its mistake.
     """
-    found: set[str] = set()
     with closing(make(config.id, **config.kwargs)) as env:
-        for i in range(RARE):
-            if i >= PROBED and all(any_of & found for any_of in wanted):
-                break
-            sample = env.reset(seed=config.seeds.start + i)[1]["sample"]
-            start = Trajectory("probe", config.id, 0, "probe", sample, (), False, False)
-            found |= {name for name in ENV_FIELDS if fields_of(Call(start), [name])[name] is not None}
-        if not all(any_of & found for any_of in wanted):
-            found |= _shown_on_the_way(env, config.seeds.start)
-    return frozenset(found)
+        try:
+            return frozenset(_provided(env, config, wanted))
+        except BadInput:
+            raise
+        except Exception as error:  # whatever a user's own environment raises
+            raise BadInput(f"environment '{config.id}' fails in its first episodes: {one_line(error)} "
+                           f"({place_of(error)}); see mmrl check env") from error  # fmt: skip
+
+
+def _provided(env: Env, config: EnvironmentConfig, wanted: Collection[frozenset[str]]) -> set[str]:
+    found: set[str] = set()
+    for i in range(RARE):
+        if i >= PROBED and all(any_of & found for any_of in wanted):
+            break
+        sample = env.reset(seed=config.seeds.start + i)[1]["sample"]
+        start = Trajectory("probe", config.id, 0, "probe", sample, (), False, False)
+        found |= {name for name in ENV_FIELDS if fields_of(Call(start), [name])[name] is not None}
+    if not all(any_of & found for any_of in wanted):
+        found |= _shown_on_the_way(env, config.seeds.start)
+    return found
 
 
 def _shown_on_the_way(env: Env, seed: int) -> set[str]:

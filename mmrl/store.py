@@ -49,7 +49,7 @@ def refuse_taken(root: Path) -> None:
     if root.exists() and (not root.is_dir() or any(not is_ours(p.name) for p in root.iterdir())):
         raise BadInput(
             f"{root} exists and is not empty; continue that run with --resume, or give another "
-            "training_args.output_dir"
+            "--output-dir"
         )
 
 

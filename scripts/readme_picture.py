@@ -44,6 +44,9 @@ def curve(axis: Any, run: Path) -> None:
     if "before" in ends:
         held.insert(0, (0, ends["before"]["success"]))
     axis.plot(*zip(*held, strict=True), "o-", color="#d1495b", label="held-out seeds, 64-step limit")
+    if "after" in ends:
+        best = max(held[1:] or held, key=lambda h: h[1])[0]
+        axis.plot([best], [ends["after"]["success"]], "*", ms=11, color="#8a1c2c", label="best checkpoint, 200 others")
     axis.set(xlabel="GRPO step (64 episodes each)", ylabel="success", ylim=(0, 1.03), title="babyai/balrog-goto")
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right", fontsize=8)
@@ -55,6 +58,8 @@ def main() -> None:
     trajectory, frames = frames_of(mmrl.load_policy(str(run / "best"), max_new_tokens=8), SEED)
     shown = frames[:5] if len(frames) <= 5 else [*frames[:4], frames[-1]]
     words = [t.response for t in trajectory.turns]
+    if len(frames) > 5:  # some are left out behind the fourth
+        words[3] += " ..."
     captions = [*(words[:4] if len(frames) > 5 else words[: len(shown) - 1]), "done" if trajectory.success else "end"]
     figure, axes = plt.subplots(1, 1 + len(shown), figsize=(4 + 1.7 * len(shown), 2.9),
                                 gridspec_kw={"width_ratios": [2.4] + [1] * len(shown)})  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from mmrl.check_config import check_config
@@ -35,6 +36,7 @@ PARTS = {
 """The parts of a plan, as they are called in its table."""
 
 
+MOST = "This is the most that it may take: every answer has all its tokens, every episode all its turns."
 BESIDE = ("vLLM is not in this: without servers of its own it takes the share of each GPU that "
           "training_args.vllm_config.gpu_memory_utilization says, on top")  # fmt: skip
 
@@ -67,10 +69,12 @@ def plan(
         raise BadInput(f"{loaded.where('train_type')}: learner '{loaded.config.train_type}' cannot tell what it takes; "
                        "it has no method 'planner' (see mmrl.memory_plan)")  # fmt: skip
     planner = learner.planner()
-    made = planner.plan(loaded, gpu is not None)
+    with Console(stderr=True).status("rehearsing the first step and the evaluations"):
+        made = planner.plan(loaded, gpu is not None)
     turned: list[Turned] = []
     if not as_json:
         _show(made)
+        screen_line(MOST)
         if loaded.config.training_args.use_vllm_sampler:
             screen_line(BESIDE)
     if size is not None:

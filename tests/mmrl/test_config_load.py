@@ -159,6 +159,15 @@ def test_a_missing_file_names_its_neighbour(path: Path) -> None:
     assert message(path.with_name("rum.yaml")) == "config rum.yaml: no such file; did you mean 'run.yaml'?"
 
 
+def test_the_folder_of_a_run_stands_for_its_config(path: Path) -> None:
+    folder = path.with_name("runs")
+    folder.mkdir()
+    with pytest.raises(BadInput, match=r"runs: a folder without a config\.yaml"):
+        load_config(folder)
+    (folder / "config.yaml").write_text("train_type: GRPO\nmodel_id: mmrl/tiny\nenvironments: [{id: text/arithmetic}]\n")
+    assert load_config(folder).path == folder / "config.yaml"
+
+
 def test_a_file_that_is_no_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     assert message(path).startswith("run.yaml")

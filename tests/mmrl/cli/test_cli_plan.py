@@ -12,6 +12,7 @@ import yaml
 from learner_tools import run_config
 from stand_in_vllm import StandIn
 
+from mmrl.cli.plan import MOST
 from mmrl_agents.models import find_model, read_config
 
 TINY = {"id": "text/arithmetic"}
@@ -27,7 +28,7 @@ def test_a_table_for_this_machine(mmrl: Callable[..., Any], config: Path) -> Non
     assert (code, err) == (0, "")
     names = [line.split("  ")[0] for line in out.splitlines()]
     assert names == ["Python and libraries", "weights", "optimiser", "gradients", "activations", "KV cache",
-                     "beside it", "peak while sampling", "peak while learning", "peak"]  # fmt: skip
+                     "beside it", "peak while sampling", "peak while learning", "peak", MOST]  # fmt: skip
     assert "million, float32" in out
     assert "adamw" in out
     assert not (config.parent / "run").exists()  # the run's folder is not made

@@ -95,7 +95,7 @@ def test_an_existing_run_is_refused(folder: Path, mmrl: Callable[..., Any]) -> N
     assert (code, out) == (2, "")
     assert err == (
         "mmrl: runs/run exists and is not empty; continue that run with --resume, or give another "
-        "training_args.output_dir\n"
+        "--output-dir\n"
     )
 
 
