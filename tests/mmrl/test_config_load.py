@@ -164,7 +164,8 @@ def test_the_folder_of_a_run_stands_for_its_config(path: Path) -> None:
     folder.mkdir()
     with pytest.raises(BadInput, match=r"runs: a folder without a config\.yaml"):
         load_config(folder)
-    (folder / "config.yaml").write_text("train_type: GRPO\nmodel_id: mmrl/tiny\nenvironments: [{id: text/arithmetic}]\n")
+    lines = ("train_type: GRPO", "model_id: mmrl/tiny", "environments: [{id: text/arithmetic}]")
+    (folder / "config.yaml").write_text("\n".join(lines))
     assert load_config(folder).path == folder / "config.yaml"
 
 
