@@ -249,7 +249,7 @@ def test_open_brings_back_what_a_crash_between_two_renames_left(store: RunStore)
 def test_create_refuses_a_used_directory_and_impossible_places(tmp_path: Path) -> None:
     store = RunStore.create(tmp_path / "a" / "run", "x: 1\n")
     assert (store.root / "config.yaml").read_text() == "x: 1\n"
-    with pytest.raises(BadInput, match=r"run exists and is not empty; .*--resume.*training_args\.output_dir"):
+    with pytest.raises(BadInput, match=r"run exists and is not empty; .*--resume.*--output-dir"):
         RunStore.create(tmp_path / "a" / "run", "x: 1\n")
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/mmrl-run")):
