@@ -5,7 +5,8 @@ import torch
 from learner_tools import llama, lora
 from torch import Tensor, nn
 
-from mmrl_agents.products import can_multiply, quick_products
+from mmrl_agents import products
+from mmrl_agents.products import ROWS, can_multiply, quick_products
 
 
 def test_this_build_has_them() -> None:
@@ -20,6 +21,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
+@pytest.fixture(autouse=True)
+def every_weight_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "LARGE", 1)
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (2, 4, 5), (5,), (0, 5)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_products_are_those_of_pytorch(shape: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,6 +35,17 @@ def test_products_are_those_of_pytorch(shape: tuple[int, ...], bias: bool, monke
     assert [w is layer.weight for w in seen] == [True]
     assert found.shape == (*shape[:-1], 7)
     assert torch.allclose(found, layer(x), atol=1e-6)
+
+
+def test_many_rows_and_small_weights_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, layer = calls(monkeypatch), nn.Linear(5, 7)
+    with torch.no_grad(), quick_products(layer):
+        for rows in range(1, 40):
+            layer(torch.randn(rows, 5))
+    assert len(seen) == ROWS  # a kernel is kept for each number of rows
+    monkeypatch.setattr(products, "LARGE", 36)
+    with torch.no_grad(), quick_products(layer):
+        assert "forward" not in layer.__dict__
 
 
 def test_a_model_says_the_same_and_is_as_it_was_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +77,35 @@ def test_where_gradients_are_kept_pytorch_multiplies(monkeypatch: pytest.MonkeyP
     assert layer.weight.grad is not None
 
 
+def test_under_autocast_pytorch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, layer = calls(monkeypatch), nn.Linear(2, 2)
+    with torch.no_grad(), quick_products(layer), torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(3, 2)).dtype == torch.bfloat16
+    assert seen == []
+
+
 class Own(nn.Linear):
     """Another layer, which may compute in another way."""
 
 
+def strided() -> nn.Linear:
+    """Its bias is a column of a matrix."""
+    layer = nn.Linear(2, 2)
+    layer.bias = nn.Parameter(torch.randn(2, 3)[:, 0])
+    return layer
+
+
 @pytest.mark.parametrize("make", [
     lambda: nn.Linear(2, 2).double(), lambda: nn.Linear(2, 2).bfloat16(), lambda: Own(2, 2),
-    lambda: nn.Linear(2, 2, device="meta"),
-], ids=["float64", "bfloat16", "of another class", "meta"])  # fmt: skip
+    lambda: nn.Linear(2, 2, device="meta"), strided,
+], ids=["float64", "bfloat16", "of another class", "meta", "strided"])  # fmt: skip
 def test_other_layers_are_left_alone(make: Any) -> None:
     layer = make()
     with quick_products(layer):
+        assert "forward" not in layer.__dict__
+
+
+def test_who_switches_onednn_off_gets_none() -> None:
+    layer = nn.Linear(2, 2)
+    with torch.backends.mkldnn.flags(enabled=False), quick_products(layer):
         assert "forward" not in layer.__dict__
