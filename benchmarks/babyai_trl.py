@@ -11,8 +11,8 @@ a tool's answer that is longer than TRL allows ends it, at no cost for TRL.
 Both sides do the same work: ours goes first and samples as always; TRL runs its own loop, its sampling held to the same
 tokens by a logits processor, whose time is taken off.  Every prompt's tokens, every answer's tokens and (within a
 thousandth) the norm of the first step's gradient are compared; if they differ there is no result.  Peak memory is that
-of a process of its own for each side, after three steps, in which TRL samples as it will.  Prints medians, and appends
-them to RESULTS.md.
+of a process of its own for each side, with the libraries of both, after three steps, in which TRL samples as it will.
+Prints medians, and appends them to RESULTS.md.
 
     python benchmarks/babyai_trl.py [--repeats 5] [--rows 8] [--dry-run]
 """

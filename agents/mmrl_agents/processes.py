@@ -133,10 +133,9 @@ class Processes:
         The threads of a group end with what refers to it.  One that is left then, and lets go of a tensor of what was
         exchanged last, asks for the interpreter that is no more, and ends the process by a signal.
         """
-        from accelerate import PartialState
-
         self._group = None
-        PartialState().destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     def _meet(self, said: _Said) -> list[_Said]:
         heard: list[Any] = [None] * self.count

@@ -136,7 +136,8 @@ def rehearse_evaluations(config: Config, transcript: Transcript, context: int) -
     first, most = max([(e.final_seed, e.final_episodes), (e.seed, e.episodes)], key=lambda seeds: seeds[1])
     seeds = range(first, first + _rows(config, most))
     return [
-        _play(config, eval_specs(env.id, env.kwargs, seeds), e.max_turns, transcript, context, "an evaluation")
+        _play(config, eval_specs(env.id, env.kwargs, seeds), e.max_turns, transcript, context,
+              f"an evaluation in '{env.id}'")
         for env in (e.environments or config.environments)
         if seeds
     ]
