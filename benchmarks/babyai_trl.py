@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=GROUP, help="episodes in one pass of TRL's update (64 are slower)")
     args = parser.parse_args()
     if args.memory:
-        return alone({"ours": lambda: Ours(WORK).steps(STEPS), "trl": lambda: theirs_alone(args.rows)}, args.memory)
+        return alone({"ours": lambda: Ours(WORK).steps(STEPS), "trl": lambda: theirs_alone(args.rows)}[args.memory])
     ours, mine, norms = Ours(WORK), [], []
     turns: list[int] = []
 

@@ -43,6 +43,7 @@ MODEL, ENV, TURNS, ANSWER = "mmrl/tiny", "babyai/balrog-goto", 20, 8
 LABELLED, LABELLED_FROM = 512, 6_000_000
 """Rollouts for the reward model, and their first seed: neither trained nor evaluated on."""
 DAY = 24 * 60.0
+"""In minutes: no limit, for a side that runs for its peak memory."""
 BASE: dict[str, Any] = {
     "model_id": MODEL,
     "environments": [{"id": ENV}],
@@ -147,8 +148,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.0, help="limit of a side")
     args = parser.parse_args()
     if args.memory:
-        side = {"grpo": grpo, "ppo": ppo}[args.memory]
-        return alone({args.memory: lambda: side_alone(side)}, args.memory)
+        return alone(lambda: side_alone({"grpo": grpo, "ppo": ppo}[args.memory]))
     sides: dict[str, Callable[[Path, int, float], Way]] = {"GRPO": grpo, "PPO": ppo}
     ways: dict[str, list[Way]] = {name: [] for name in sides}
     for seed in range(args.repeats):

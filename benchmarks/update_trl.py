@@ -179,7 +179,7 @@ def main() -> int:
         raise SystemExit(f"no model in {MODEL}: run make models")
     if args.memory:
         case = CASES[args.cases[0]]
-        return alone({"ours": lambda: mine_alone(case), "trl": lambda: theirs_alone(case, args.rows)}, args.memory)
+        return alone({"ours": lambda: mine_alone(case), "trl": lambda: theirs_alone(case, args.rows)}[args.memory])
     return 0 if all([measure(name, args.rows, args.repeats, not args.dry_run) for name in args.cases]) else 1
 
 

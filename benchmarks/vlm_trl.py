@@ -76,7 +76,7 @@ def main() -> int:
     """Measure; exit code 1 below the target."""
     args = arguments(__doc__, 20).parse_args()
     if args.memory:
-        return alone({"ours": lambda: Ours(WORK).steps(STEPS), "trl": theirs_alone}, args.memory)
+        return alone({"ours": lambda: Ours(WORK).steps(STEPS), "trl": theirs_alone}[args.memory])
     ours, mine, norms = Ours(WORK), [], []
 
     def before(trainer: Following, number: int) -> None:

@@ -28,7 +28,7 @@ def fields_provided(config: EnvironmentConfig, wanted: Collection[frozenset[str]
             and at last what the environment shows after a few actions.
 
     Raises:
-        BadInput: if the environment cannot be made, or fails; naming the file and line of its mistake.
+        BadInput: if the environment cannot be made, or fails; naming the file and line that raised.
     """
     with closing(make(config.id, **config.kwargs)) as env:
         try:

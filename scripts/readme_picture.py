@@ -46,7 +46,8 @@ def curve(axis: Any, run: Path) -> None:
     axis.plot(*zip(*held, strict=True), "o-", color="#d1495b", label="held-out seeds, 64-step limit")
     if "after" in ends:
         best = max(held[1:] or held, key=lambda h: h[1])[0]
-        axis.plot([best], [ends["after"]["success"]], "*", ms=11, color="#8a1c2c", label="best checkpoint, 200 others")
+        axis.plot([best], [ends["after"]["success"]], "*", ms=11, color="#8a1c2c",
+                  label="best checkpoint, 200 other seeds")  # fmt: skip
     axis.set(xlabel="GRPO step (64 episodes each)", ylabel="success", ylim=(0, 1.03), title="babyai/balrog-goto")
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right", fontsize=8)

@@ -198,7 +198,7 @@ import atexit, pathlib
 from mmrl_agents.processes import joined
 threads = lambda: sorted(p.read_text().strip() for p in pathlib.Path("/proc/self/task").glob("*/comm"))
 atexit.register(lambda: print("after", threads()))  # comes last
-met = joined().exchange("here")
+joined().exchange("here")
 print("while", threads())
 """
 """Meets the other process, and says which threads the kernel knows, by then and at the end of the interpreter."""

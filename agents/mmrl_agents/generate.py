@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +119,7 @@ class Generator:
         training = self.model.training
         self.model.eval()
         try:
-            with self.forward.autocast(self.model.device), self._products():
+            with self.forward.autocast(self.model.device), quick_products(self.model):
                 if self._keeps is None:
                     self._choose()
                 return self._sample(rows) if self._keeps else self._sample_plain(rows)
@@ -129,9 +128,6 @@ class Generator:
             raise
         finally:
             self.model.train(training)
-
-    def _products(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.forward.bfloat16 else quick_products(self.model)
 
     def _choose(self) -> None:
         """How the model reads new tokens behind those that are kept, if it can; tried once."""

@@ -186,20 +186,18 @@ def _sampling(config: Config, played: Sequence[Trajectory], episodes: int, tasks
     for n in range(max(len(t.turns) for t in played)):
         turns = [(t.turns[n - 1] if n else None, t.turns[n]) for t in played if n < len(t.turns)]
         fresh = min(rows, tasks) if n == 0 else rows  # equal fresh prompts are read once
-        fed += [Fed(fresh, len(turn.prompt_ids) - n_held, n_held)
-                for before, turn in turns for n_held in [_held(before, turn)]]  # fmt: skip
+        fed += [_fed(fresh, before, turn) for before, turn in turns]
         prompt = max(len(turn.prompt_ids) for _, turn in turns)
         ends.append((prompt, max(len(turn.prompt_ids) + len(turn.token_ids) for _, turn in turns)))
     turns_taken = -(-at_once // rows)
     if turns_taken > CACHES:  # what was kept is gone when its turn comes again
         fed.append(Fed(rows, max(prompt for prompt, _ in ends)))
-    largest_first = sorted(fed, key=lambda f: -f.pairs)
     segments = [s for i, t in enumerate(played) for s in segments_of(t, i)]
     return Sampling(
         rows,
         tuple(ends),
-        fresh=next(f for f in largest_first if not f.held),
-        further=next((f for f in largest_first if f.held), None),
+        fresh=max((f for f in fed if not f.held), key=lambda f: f.pairs),
+        further=max((f for f in fed if f.held), key=lambda f: f.pairs, default=None),
         batches=min(CACHES + 1, turns_taken),
         prompts=tasks if len(ends) == 1 and tasks < rows else 0,
         joined=len(ends) > 1 and episodes > at_once,
@@ -212,7 +210,8 @@ def images_of(segments: Sequence[Segment]) -> tuple[Image, ...]:
     return tuple({image.sha256: image for s in segments for image in s.images}.values())
 
 
-def _held(before: Turn | None, turn: Turn) -> int:
-    """Tokens of a prompt that the turn before it has read: all but its last one, or none if it starts anew."""
-    held = () if before is None else (*before.prompt_ids, *before.token_ids)
-    return len(held) - 1 if held and turn.prompt_ids[: len(held)] == held else 0
+def _fed(rows: int, before: Turn | None, turn: Turn) -> Fed:
+    """What so many rows like this one read: all that the turn before has not, or everything, if it starts anew."""
+    told = () if before is None else (*before.prompt_ids, *before.token_ids)
+    held = len(told) - 1 if told and turn.prompt_ids[: len(told)] == told else 0  # the last one is not read yet
+    return Fed(rows, len(turn.prompt_ids) - held, held)

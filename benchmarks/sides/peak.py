@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from mmrl_agents.peak_memory import peak_bytes
 from sides.steps import report
@@ -13,9 +13,9 @@ STEPS = 3
 """That a side takes: the second update finds the optimiser's state."""
 
 
-def alone(sides: Mapping[str, Callable[[], object]], side: str) -> int:
+def alone(side: Callable[[], object]) -> int:
     """Run one side, and print the peak of this process in MiB; the script's exit code."""
-    sides[side]()
+    side()
     print(peak_bytes() // 2**20)
     return 0
 

@@ -36,7 +36,7 @@ PARTS = {
 """The parts of a plan, as they are called in its table."""
 
 
-MOST = "This is the most that it may take: every answer has all its tokens, every episode all its turns."
+MOST = "This is the most that it may take: every answer that is sampled has all the tokens that it may have."
 BESIDE = ("vLLM is not in this: without servers of its own it takes the share of each GPU that "
           "training_args.vllm_config.gpu_memory_utilization says, on top")  # fmt: skip
 
