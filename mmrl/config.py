@@ -33,7 +33,9 @@ class Seeds(Section):
 
 
 class EnvironmentConfig(Section):
-    """One environment of the mix."""
+    """One environment of the mix; its id alone will do."""
+
+    shorthand = "id"
 
     id: str
     """A registered id, ``module:Class`` or ``path/file.py:Class``."""

@@ -171,8 +171,9 @@ def _explain(error: ErrorDetails, lines: dict[Path_, str], path: str) -> str:
     loc = _path(error["loc"])
     where, name = _where(lines, loc, path), ".".join(map(str, loc))
     if error["type"] == "extra_forbidden":
-        known = _keys_at(loc[:-1])
-        hint = nearest(str(loc[-1]), known) or f"; known: {', '.join(known)}"
+        key, known = str(loc[-1]), _keys_at(loc[:-1])
+        mistyped, misplaced = nearest(key, known, alike=0.8), _elsewhere(key)
+        hint = mistyped or misplaced or nearest(key, known) or f"; known: {', '.join(known)}"
         return f"{where}: unknown key '{name}'{hint}"
     if error["type"] == "missing":
         return f"{where}: '{name}' is missing"
@@ -194,6 +195,13 @@ def _keys_at(loc: Path_) -> list[str]:
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return []
     return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _elsewhere(key: str) -> str:
+    """A question whether the key of that name in a section of the configuration was meant; empty if none has it."""
+    sections = [n for n, f in Config.model_fields.items() if typing.get_origin(f.annotation) is not list]
+    found = [f"'{section}.{key}'" for section in sections if key in _keys_at((section,))]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _model_in(annotation: Any) -> Any:

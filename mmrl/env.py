@@ -67,11 +67,13 @@ class EnvFamily:
         ids: lists every id of the family (``"babyai/GoToLocal"``, ...).
         make: builds the environment of one id: ``make(env_id, **kwargs)``.
         takes: the callable that ``make`` hands the ``kwargs`` of one id on to; None: ``make`` itself names them.
+        about: a line on one id; None, or an empty line: what builds it says of itself.
     """
 
     ids: Callable[[], Sequence[str]]
     make: Callable[..., Env]
     takes: Callable[[str], Callable[..., Env]] | None = None
+    about: Callable[[str], str] | None = None
 
 
 class SingleTurnEnv(Env):

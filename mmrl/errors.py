@@ -29,15 +29,16 @@ def place_of(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], alike: float = 0.51) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string.
 
     Args:
         name: what the user wrote.
         known: the names that would have been right.
+        alike: how much of both must be the same, from 0 to 1 (as :class:`difflib.SequenceMatcher` has it).
     """
     by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.51)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=alike)
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 

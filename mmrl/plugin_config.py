@@ -25,7 +25,9 @@ class Gate(Section):
 
 
 class PluginConfig(Section):
-    """One entry of ``reward_plugins``."""
+    """One entry of ``reward_plugins``; its name alone will do."""
+
+    shorthand = "name"
 
     name: str
     """A registered name (``mmrl list plugins``), ``module:Class`` or ``path/file.py:Class``."""

@@ -6,6 +6,7 @@ line that says what was not found and what is near.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -91,12 +92,24 @@ def load_reference(kind: str, ref: str, known: Iterable[str], where: str = "") -
             module = importlib.import_module(match["module"])
         except Exception as error:
             raise BadInput(f"{prefix}{kind} '{ref}': cannot import {match['module']}: {error}") from error
+    elif ref.endswith(".py"):
+        _check_file(Path(ref), f"{prefix}{kind} '{ref}'")
+        raise BadInput(f"{prefix}{kind} '{ref}': say what in it, {' or '.join(f'{ref}:{n}' for n in _defined(ref))}")
     else:
         raise unknown(kind, ref, known, where)
     if not hasattr(module, match["name"]):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise unknown(f"name in {match.string.rpartition(':')[0]}", match["name"], public, where)
     return getattr(module, match["name"])
+
+
+def _defined(path: str) -> list[str]:
+    """The classes that a file defines, read without running it; ``["Class"]`` if it cannot be read or has none."""
+    try:
+        tree = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ["Class"]
+    return [n.name for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")] or ["Class"]
 
 
 _loading = threading.RLock()
@@ -113,8 +126,7 @@ def load_file(path: Path, what: str) -> ModuleType:
     Raises:
         BadInput: if there is no such file or it fails to import.
     """
-    if not path.is_file():
-        raise BadInput(f"{what}: no file {path} (looked from {Path.cwd()})")
+    _check_file(path, what)
     with _loading:
         source, key = path.read_bytes(), path.resolve()
         if key in _loaded and _loaded[key][0] == source:
@@ -132,6 +144,11 @@ def load_file(path: Path, what: str) -> ModuleType:
             raise BadInput(f"{what}: {path} fails to import: {one_line(error)}") from error
         _loaded[key] = (source, module)
         return module
+
+
+def _check_file(path: Path, what: str) -> None:
+    if not path.is_file():
+        raise BadInput(f"{what}: no file {path} (looked from {Path.cwd()})")
 
 
 ENVS = Registry("environment", "mmrl.envs")

@@ -53,9 +53,13 @@ def find_model(model_id: str, where: str = "") -> ModelFiles:
     folder = Path(model_id).expanduser()
     if folder.is_dir():
         return _from_folder(model_id, folder, where)
+    prefix = f"{where}: " if where else ""
+    if model_id.startswith(("/", ".", "~")) or model_id.count("/") > 1:  # no id of the hub
+        there = sorted(f.name for f in folder.parent.iterdir() if f.is_dir()) if folder.parent.is_dir() else []
+        held = f"; {folder.parent} holds {', '.join(there)}" if 0 < len(there) <= 12 else ""
+        raise BadInput(f"{prefix}model '{model_id}': no such folder{nearest(folder.name, there) or held}")
     if _on_hub(model_id):
         return ModelFiles(model_id, model_id)
-    prefix = f"{where}: " if where else ""
     hint = nearest(model_id, [*embedded_models(), "random", "expert"])
     embedded = ", ".join(embedded_models())
     raise BadInput(f"{prefix}unknown model '{model_id}': no such folder, not embedded ({embedded}), and the "

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from minigrid.envs.babyai.core import roomgrid_level
 from minigrid.envs.distshift import DistShiftEnv
 from minigrid.envs.empty import EmptyEnv
@@ -30,6 +31,7 @@ from mmrl_envs.grid_frames import VIEWS, Frames, View, check_tile_size
 from mmrl_envs.grid_rules import INSTRUCTIONS, Instructions, system_head
 from mmrl_envs.grid_state import state_key
 from mmrl_envs.grid_text import describe
+from mmrl_envs.level_line import level_line
 from mmrl_envs.mission_aim import aim, place
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
@@ -81,14 +83,25 @@ def _short(env_id: str) -> str:
     return next((short for short, stock in shorts.items() if stock == env_id), env_id)
 
 
+def _spec(env_id: str) -> EnvSpec:
+    family = "BabyAI" if env_id.startswith(("babyai/", "BabyAI-")) else "MiniGrid"
+    return gymnasium.spec(short_ids(family).get(env_id, env_id))
+
+
+def _about(env_id: str) -> str:
+    """What the level's class says of itself."""
+    if env_id.startswith(_BALROG):
+        return level_line(TASKS[env_id.removeprefix(_BALROG)])
+    entry = _spec(env_id).entry_point
+    return "" if entry is None else level_line(load_env_creator(entry) if isinstance(entry, str) else entry)
+
+
 def _build(env_id: str) -> MiniGridEnv:
     """Build the simulator behind an id, without Gymnasium's wrappers."""
     if env_id.startswith(_BALROG):
         return TASKS[env_id.removeprefix(_BALROG)](render_mode="rgb_array")
-    family = "BabyAI" if env_id.startswith(("babyai/", "BabyAI-")) else "MiniGrid"
     # A spec and not an id: Gymnasium warns about ids that have a newer version, and the id was asked for.
-    spec = gymnasium.spec(short_ids(family).get(env_id, env_id))
-    inner = gymnasium.make(spec, render_mode="rgb_array", disable_env_checker=True).unwrapped
+    inner = gymnasium.make(_spec(env_id), render_mode="rgb_array", disable_env_checker=True).unwrapped
     assert isinstance(inner, MiniGridEnv)
     return inner
 
@@ -280,5 +293,5 @@ def _is_fixed(inner: MiniGridEnv) -> bool:
     return isinstance(inner, DistShiftEnv) or (isinstance(inner, EmptyEnv) and inner.agent_start_pos is not None)
 
 
-FAMILY = EnvFamily(ids=partial(_ids, "BabyAI"), make=BabyAI)
-MINIGRID = EnvFamily(ids=partial(_ids, "MiniGrid"), make=BabyAI)
+FAMILY = EnvFamily(ids=partial(_ids, "BabyAI"), make=BabyAI, about=_about)
+MINIGRID = EnvFamily(ids=partial(_ids, "MiniGrid"), make=BabyAI, about=_about)

@@ -40,7 +40,7 @@ def list_(
     console = screen()
     for one in [kind] if kind else list(REGISTRIES):
         rows = env_rows() if one == kind == "envs" else registry_rows(REGISTRIES[one])
-        shown = [(n, line) for n, line in rows if filter.casefold() in f"{n} {line}".casefold()]
+        shown = [(n, line.replace("``", "")) for n, line in rows if filter.casefold() in f"{n} {line}".casefold()]
         if not console.is_terminal:
             for name, line in shown:
                 print(f"{name}\t{line}")
@@ -71,9 +71,16 @@ def env_rows() -> list[tuple[str, str]]:
         except BadInput as error:
             rows.append((name, str(error)))
             continue
-        line = first_line(found.make if isinstance(found, EnvFamily) else found)
-        rows += [(i, line) for i in (found.ids() if isinstance(found, EnvFamily) else [name])]
+        if isinstance(found, EnvFamily):
+            rows += [(i, _about(found, i)) for i in found.ids()]
+        else:
+            rows.append((name, first_line(found)))
     return rows
+
+
+def _about(family: EnvFamily, env_id: str) -> str:
+    own = family.about(env_id) if family.about is not None else ""
+    return own or first_line(family.make if family.takes is None else family.takes(env_id))
 
 
 def first_line(thing: Any) -> str:

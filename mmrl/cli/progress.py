@@ -79,7 +79,7 @@ class _Log:
     """
 
     def __init__(self, what: str, total: int, now: float) -> None:
-        self._what, self._total, self._done, self._mark = what, total, 0, now
+        self.what, self._total, self._done, self._mark = what, total, 0, now
 
     def tick(self, note: str = "") -> str | None:
         """Count one piece of work; returns the line, if it is time for one."""
@@ -88,7 +88,7 @@ class _Log:
         if now - self._mark < SILENCE:
             return None
         self._mark = now
-        return f"{self._what} {self._done}/{self._total}  {note}".rstrip()
+        return f"{self.what} {self._done}/{self._total}  {note}".rstrip()
 
 
 class TrainReporter:
@@ -195,7 +195,7 @@ class TrainReporter:
 
 
 class EpisodeBar:
-    """One bar over plain episodes, on stderr, and only on a terminal; use it as a context manager.
+    """One bar over plain episodes on stderr, or now and then a line in a log; use it as a context manager.
 
     Args:
         what: the bar's label.
@@ -205,6 +205,7 @@ class EpisodeBar:
     def __init__(self, what: str, total: int) -> None:
         self._console = Console(stderr=True)
         columns, off = (*_columns(), TimeRemainingColumn()), not self._console.is_terminal
+        self._log = _Log(what, total, time.monotonic()) if off else None
         self._bars = Progress(*columns, console=self._console, disable=off, transient=True)
         self._task = self._bars.add_task(what, total=total, note="")
         self._wins = 0
@@ -219,8 +220,13 @@ class EpisodeBar:
     def label(self, what: str) -> None:
         """Change the bar's label."""
         self._bars.update(self._task, description=what)
+        if self._log is not None:
+            self._log.what = what
 
     def episode(self, trajectory: Trajectory) -> None:
         """Count an episode, and the successes."""
         self._wins += trajectory.success
-        self._bars.update(self._task, advance=1, note=f"successes {self._wins}")
+        note = f"successes {self._wins}"
+        self._bars.update(self._task, advance=1, note=note)
+        if self._log is not None and (line := self._log.tick(note)):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)

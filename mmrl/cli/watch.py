@@ -66,7 +66,7 @@ class Watched(Env):
         self._turn += 1
         odd = "" if info.get("valid_action", True) else "  (not an action)"
         self._say(f"\n[turn {self._turn}] {action!r}  reward {float(reward):g}{odd}")
-        if observation and not terminated:
+        if observation:
             self._say(self._pictures.in_words(observation))
         self._keep_frame()
         time.sleep(self._delay)

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from mmrl.config import EnvironmentConfig
 from mmrl.config_load import load_config, parse_value
 from mmrl.errors import BadInput
+from mmrl.plugin_config import PluginConfig
 
 EXAMPLE = """\
 train_type: GRPO
@@ -98,6 +100,13 @@ def test_places_of_keys(path: Path) -> None:
     assert loaded.where("eval", "episodes") == str(path)
 
 
+def test_an_environment_by_its_id_alone_and_a_plugin_by_its_name(path: Path) -> None:
+    loaded = load_config(path, ["environments=[babyai/balrog-goto]", "reward_plugins=[format, {name: safety}]"])
+    assert loaded.config.environments == [EnvironmentConfig(id="babyai/balrog-goto")]
+    assert loaded.config.reward_plugins == [PluginConfig(name="format"), PluginConfig(name="safety")]
+    assert message(path, "model_id=mmrl/tiny", "eval=often").startswith("override 'eval=often': 'eval': input should be")
+
+
 def test_output_dir_is_the_files_name_unless_given(path: Path) -> None:
     assert load_config(path).output_dir == Path("runs/run")
     assert load_config(path, ["training_args.output_dir=elsewhere"]).output_dir == Path("elsewhere")
@@ -137,6 +146,9 @@ def test_errors_name_the_line_and_the_nearest_key(path: Path, old: str, new: str
         ("foo", "override 'foo': write key.path=value"),
         ("=3", "override '=3': write key.path=value"),
         ("training_args.lr=1", "override 'training_args.lr=1': unknown key 'training_args.lr'"),
+        ("max_steps=3", "override 'max_steps=3': unknown key 'max_steps'; did you mean 'training_args.max_steps'?"),
+        ("training_args.max_turns=3", "override 'training_args.max_turns=3': unknown key 'training_args.max_turns'; "
+         "did you mean 'rollout.max_turns' or 'eval.max_turns'?"),
         ("train_type.x=1", "override 'train_type.x=1': 'train_type' holds a single value, not keys"),
         ("environments.5.id=a", "override 'environments.5.id=a': the config has no 'environments.5'"),
         ("environments.5=a", "override 'environments.5=a': 'environments' is a list of 1; number its items"),

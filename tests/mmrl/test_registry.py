@@ -74,6 +74,8 @@ def test_missing_file_module_and_attribute(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FILE.format(1))
     for reference, message in [
         (f"{tmp_path}/none.py:Mine", "no file"),
+        (f"{tmp_path}/none.py", "no file"),
+        (f"{tmp_path}/mine.py", r"say what in it, .*mine\.py:Mine$"),
         ("no_such_module_here:Mine", "cannot import no_such_module_here"),
         (f"{tmp_path}/mine.py:Min", "did you mean 'Mine'"),
         ("mmrl_plugins.exact_match:ExactMatsh", "did you mean 'ExactMatch'"),

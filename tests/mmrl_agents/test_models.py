@@ -66,7 +66,19 @@ def test_an_unknown_embedded_model_names_the_nearest(monkeypatch: pytest.MonkeyP
     assert str(error.value) == "run.yaml:3: unknown model 'mmrl/tinny'; did you mean 'mmrl/tiny'?"
 
 
-@pytest.mark.parametrize(("name", "hint"), [("randon", "did you mean 'random'?"), ("./nowhere", "no such folder")])
+def test_a_folder_that_is_not_there_is_not_asked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("mmrl_agents.models._on_hub")
+    for name in ("run/final", "run/warm"):
+        (tmp_path / name).mkdir(parents=True)
+    run = tmp_path / "run"
+    for name, said in ((f"{run}/best", f"; {run} holds final, warm"), (f"{run}/finl", "; did you mean 'final'?"),
+                       (f"{run}/no/final", ""), ("./nowhere", None)):  # fmt: skip
+        with pytest.raises(BadInput) as error:
+            find_model(name, "run.yaml:3")
+        assert str(error.value).startswith(f"run.yaml:3: model '{name}': no such folder{said or ''}")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("randon", "did you mean 'random'?"), ("no/where", "no such folder")])
 def test_an_unknown_name_says_what_would_be_right(name: str, hint: str) -> None:
     with pytest.raises(BadInput) as error:
         find_model(name, "run.yaml:3")

@@ -24,6 +24,17 @@ def test_every_registered_thing_has_a_line() -> None:
         assert all(line and not line.startswith("(") for _, line in registry_rows(registry))
 
 
+def test_every_environment_has_a_line_of_its_own(mmrl: Cli) -> None:
+    rows = dict(line.split("\t") for line in mmrl("list", "envs").out.splitlines())
+    assert rows["babyai/balrog-goto"] == "Go to an object."
+    assert rows["babyai/GoToRedBall"] == rows["BabyAI-GoToRedBall-v0"] == (
+        "Go to the red ball, single room, with distractors.")  # fmt: skip
+    assert rows["text"].startswith("Questions from a file")
+    assert rows["vqa/shapes"] == "One question about circles, squares and the like."
+    assert all(rows.values())
+    assert "``" not in "".join(rows.values())
+
+
 def test_envs_are_filtered(mmrl: Cli) -> None:
     names = [line.split("\t")[0] for line in mmrl("list", "envs", "--filter", "BALROG-").out.splitlines()]
     assert names == [f"babyai/balrog-{t}" for t in ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")]
@@ -125,6 +136,7 @@ def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path) -> None:
         "    def draw(self):\n        n = int(self.np_random.integers(self.top))\n"
         "        return Sample.ask(f'Say {n}.', str(n))\n"
         "class Same(Good):\n    def draw(self):\n        return Sample.ask('Say [red].', 'red')\n"
+        "class Broken(Good):\n    def grade(self, sample, response):\n        return 1 / 0\n"
     )
     code, out, _ = mmrl("check", "env", "mine.py:Good", "--env-kwargs", "top=90")
     assert code == 0
@@ -136,5 +148,9 @@ def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path) -> None:
     assert len(failed) == 1
     assert "seeds 0 to 15 give the same episode" in failed[0]
     assert "metadata['one_episode']" in failed[0]
+    code, out, err = mmrl("check", "env", "mine.py:Broken")
+    assert code == 1
+    assert err == ""
+    assert "runs_in_async_vector" in "".join(line for line in out.splitlines() if "ZeroDivisionError" in line)
     code, _, err = mmrl("check", "env", "mine.py:Godo")
     assert (code, err) == (2, "mmrl: unknown name in mine.py 'Godo'; did you mean 'Good'?\n")

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from mmrl.cli import progress
 from mmrl.cli.options import parse_pairs
-from mmrl.cli.progress import TrainReporter, clock
+from mmrl.cli.progress import EpisodeBar, TrainReporter, clock
 from mmrl.errors import BadInput
 from mmrl.report import Reporter
 from mmrl.sample import Sample
@@ -71,6 +71,15 @@ def test_a_log_says_within_a_step_how_far_it_has_come(tick: None) -> None:
         "warm start: imitation steps 3/320",
         "warm start: imitation steps 6/320",
     ]
+
+
+def test_a_log_says_how_far_plain_episodes_have_come(tick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with EpisodeBar("evaluating", 5) as bar:
+        bar.episode(episode(False))
+        bar.label("text/arithmetic")
+        for _ in range(4):
+            bar.episode(episode(True))
+    assert capsys.readouterr() == ("", "text/arithmetic 3/5  successes 2\n")
 
 
 def test_the_limit_in_minutes_bounds_the_time_left(tick: None) -> None:
