@@ -19,7 +19,7 @@ from torch.nn import functional
 
 ROWS = 16
 """Rows that oneDNN multiplies at once, at most."""
-LARGE = 2**18
+LARGE = 2**16
 """Numbers of a weight that it multiplies by, at least: for smaller ones its call takes longer than the product."""
 
 
