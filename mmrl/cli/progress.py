@@ -112,6 +112,7 @@ class TrainReporter:
         self._bars = Progress(*_columns(), console=console, refresh_per_second=4) if console.is_terminal else None
         self._main: TaskID | None = None
         self._sub: TaskID | None = None
+        self._ready: TaskID | None = None
         self._log: _Log | None = None
 
     @property
@@ -122,12 +123,13 @@ class TrainReporter:
     def __enter__(self) -> Self:
         if self._bars is not None:
             self._bars.start()
+            self._ready = self._bars.add_task("getting ready", total=None, note="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._bars is not None:
-            if self._sub is not None:
-                self._bars.remove_task(self._sub)
+            for task in (self._ready, self._sub):
+                self._drop(task)
             self._bars.stop()
 
     def stop(self) -> None:
@@ -146,8 +148,8 @@ class TrainReporter:
         if self._bars is None:
             self._log = _Log(what, total, now)
         else:
-            if self._sub is not None:
-                self._bars.remove_task(self._sub)
+            self._begun()
+            self._drop(self._sub)
             self._sub = self._bars.add_task(what, total=total, note="")
 
     def episode(self, trajectory: Trajectory) -> None:
@@ -173,9 +175,19 @@ class TrainReporter:
         if self._bars is None:
             self.say(f"step {step}/{total}  {note}")
         elif self._main is None:
+            self._begun()
             self._main = self._bars.add_task("training", total=total, completed=step, note=note)
         else:
             self._bars.update(self._main, completed=step, note=note)
+
+    def _begun(self) -> None:
+        """The first work has begun."""
+        self._drop(self._ready)
+        self._ready = None
+
+    def _drop(self, task: TaskID | None) -> None:
+        if self._bars is not None and task is not None:
+            self._bars.remove_task(task)
 
     def _figures(self, metrics: Mapping[str, float]) -> list[str]:
         """Reward and success, or the loss where there are no episodes (SFT); what went wrong; the step's evaluation.

@@ -48,19 +48,16 @@ def train(
 
       mmrl train configs/babyai_goto.yaml --resume
     """
-    words = [*(overrides or []), *output_override(output_dir)]
-    loaded = load_config(config, words)
+    loaded = load_config(config, [*(overrides or []), *output_override(output_dir)])
     if not resume:
         with suppress(OSError):  # said when the folder is made
             refuse_taken(loaded.output_dir)  # before checks that take their time
-    trainer, _ = check_config(loaded)
-    command = resume_command(config, overrides or [], output_dir)
-    root: Path | None = None
-    with (
-        TrainReporter(Console(quiet=not launched.is_first()), loaded.config.training_args.max_minutes) as reporter,
-        _interrupts(reporter, command),
-        suppress(KeyboardInterrupt),
-    ):
+    console = Console(quiet=not launched.is_first())
+    with console.status(f"checking {loaded.path}"):  # torch is imported for it
+        trainer, _ = check_config(loaded)
+    command, root = resume_command(config, overrides or [], output_dir), None
+    reporter = TrainReporter(console, loaded.config.training_args.max_minutes)
+    with reporter, _interrupts(reporter, command), suppress(KeyboardInterrupt):
         root = trainer.train(loaded, resume, reporter)
     if root is None:
         _write(f"stopped; to go on: {command}\n")

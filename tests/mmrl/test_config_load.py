@@ -104,7 +104,7 @@ def test_an_environment_by_its_id_alone_and_a_plugin_by_its_name(path: Path) -> 
     loaded = load_config(path, ["environments=[babyai/balrog-goto]", "reward_plugins=[format, {name: safety}]"])
     assert loaded.config.environments == [EnvironmentConfig(id="babyai/balrog-goto")]
     assert loaded.config.reward_plugins == [PluginConfig(name="format"), PluginConfig(name="safety")]
-    assert message(path, "model_id=mmrl/tiny", "eval=often").startswith("override 'eval=often': 'eval': input should be")
+    assert message(path, "eval=often").startswith("override 'eval=often': 'eval': input should be")
 
 
 def test_output_dir_is_the_files_name_unless_given(path: Path) -> None:

@@ -66,7 +66,7 @@ def test_an_unknown_embedded_model_names_the_nearest(monkeypatch: pytest.MonkeyP
     assert str(error.value) == "run.yaml:3: unknown model 'mmrl/tinny'; did you mean 'mmrl/tiny'?"
 
 
-def test_a_folder_that_is_not_there_is_not_asked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_there_is_not_sought_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("mmrl_agents.models._on_hub")
     for name in ("run/final", "run/warm"):
         (tmp_path / name).mkdir(parents=True)

@@ -115,6 +115,20 @@ def test_bars_on_a_terminal() -> None:
     assert "a line" in shown
 
 
+def test_a_terminal_shows_that_something_goes_on_before_the_first_work() -> None:
+    out, reporter = lines(terminal=True)
+    with reporter:
+        pass
+    assert "getting ready" in out.getvalue()
+    for begin in (lambda r: r.begin("before: held-out episodes", 2), lambda r: r.step(1, 2, {"loss": 0.5})):
+        out, reporter = lines(terminal=True)
+        with reporter:
+            begin(reporter)
+            out.truncate(0)
+            reporter.say("a line")
+        assert "getting ready" not in out.getvalue()
+
+
 def test_pairs_are_yaml_values() -> None:
     assert parse_pairs(["a=1", "b=1e-3", "c=[x, y]", "d=p=q", "e="], "--k") == {
         "a": 1, "b": 1e-3, "c": ["x", "y"], "d": "p=q", "e": None,
