@@ -26,8 +26,9 @@ def check_config(loaded: LoadedConfig) -> tuple[Trainer, RewardSuite]:
         BadInput: one line: place, name, what is wrong, the nearest right name.
     """
     config = loaded.config
-    if config.train_type not in LEARNERS.names() and ":" not in config.train_type:
-        raise unknown("train_type", config.train_type, LEARNERS.names(), loaded.where("train_type"))
+    kind = config.train_type
+    if kind not in LEARNERS.names() and ":" not in kind and not kind.endswith(".py"):
+        raise unknown("train_type", kind, LEARNERS.names(), loaded.where("train_type"))
     for key, environments in (("environments", config.environments), ("eval", config.eval.environments or [])):
         for i, env in enumerate(environments):
             path = (key, i) if key == "environments" else ("eval", "environments", i)
@@ -41,7 +42,7 @@ def check_config(loaded: LoadedConfig) -> tuple[Trainer, RewardSuite]:
     _check_fields(loaded, suite)
     _check_sums(loaded)
     # Last, because learners import torch: whoever mistyped a name should not wait for that.
-    trainer = LEARNERS.get(config.train_type, loaded.where("train_type"))()
+    trainer = LEARNERS.get(kind, loaded.where("train_type"))()
     trainer.check(loaded)
     return trainer, suite
 

@@ -6,22 +6,20 @@ Comes in: a path and ``key.path=value`` words.  Goes out: a :class:`LoadedConfig
 from __future__ import annotations
 
 import re
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mmrl.config import Config
+from mmrl.config_keys import KeyPath, meant, section_at
 from mmrl.errors import BadInput, nearest
 from mmrl.schedule import untagged
 
-Path_ = tuple[str | int, ...]
 OVERRIDE = "override "
 """How the place of a key from the command line begins."""
 
@@ -48,7 +46,7 @@ class LoadedConfig:
 
     config: Config
     path: Path
-    lines: dict[Path_, str] = field(repr=False)
+    lines: dict[KeyPath, str] = field(repr=False)
 
     def where(self, *key: str | int) -> str:
         """The place of the key, or of the nearest key above it, and the overrides of keys below it."""
@@ -89,7 +87,7 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Path_, str]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[KeyPath, str]]:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, _Loader)
@@ -101,12 +99,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Path_, str]]:
         raise BadInput(f"{path}{line}: not valid YAML: {problem}") from error
     if not isinstance(tree, dict):
         raise BadInput(f"{path}:1: a config is a mapping with train_type, model_id, environments, ...")
-    lines: dict[Path_, str] = {}
+    lines: dict[KeyPath, str] = {}
     _mark(node, (), lines, str(path))
     return cast("dict[str, Any]", tree), lines
 
 
-def _mark(node: Any, key: Path_, lines: dict[Path_, str], path: str) -> None:
+def _mark(node: Any, key: KeyPath, lines: dict[KeyPath, str], path: str) -> None:
     """Record the line of every key below ``node``."""
     if isinstance(node, yaml.MappingNode):
         for k, v in node.value:
@@ -121,18 +119,18 @@ def _mark(node: Any, key: Path_, lines: dict[Path_, str], path: str) -> None:
             _mark(v, (*key, i), lines, path)
 
 
-def _override(tree: dict[str, Any], lines: dict[Path_, str], word: str) -> None:
+def _override(tree: dict[str, Any], lines: dict[KeyPath, str], word: str) -> None:
     name, equals, value = word.partition("=")
     if not equals or not name:
         raise BadInput(f"override '{word}': write key.path=value, for instance training_args.learning_rate=1e-4")
-    key: Path_ = tuple(int(p) if p.isdigit() else p for p in name.split("."))
+    key: KeyPath = tuple(int(p) if p.isdigit() else p for p in name.split("."))
     at: Any = tree
     for i, part in enumerate(key[:-1]):
         if isinstance(at, list) and isinstance(part, int) and part < len(cast("list[Any]", at)):
+            at[part] = _written_long(at[part], key[: i + 1])
             at = at[part]
         elif isinstance(at, dict) and isinstance(part, str):
-            if at.get(part) is None:
-                at[part] = {}
+            at[part] = {} if at.get(part) is None else _written_long(at[part], key[: i + 1])
             at = at[part]
         else:
             raise BadInput(f"override '{word}': the config has no '{'.'.join(map(str, key[: i + 1]))}'")
@@ -148,6 +146,12 @@ def _override(tree: dict[str, Any], lines: dict[Path_, str], word: str) -> None:
     lines[key] = f"{OVERRIDE}'{word}'"
 
 
+def _written_long(value: Any, path: KeyPath) -> Any:
+    """``value``, or the mapping that it is short for."""
+    section = section_at(path) if isinstance(value, str) else None
+    return value if section is None or section.shorthand is None else {section.shorthand: value}
+
+
 def parse_value(text: str, what: str) -> Any:
     """Read one value as it would be read in the YAML file.
 
@@ -160,56 +164,24 @@ def parse_value(text: str, what: str) -> Any:
         raise BadInput(f"{what}: the value is not valid YAML") from error
 
 
-def _where(lines: dict[Path_, str], key: Path_, default: str) -> str:
+def _where(lines: dict[KeyPath, str], key: KeyPath, default: str) -> str:
     for n in range(len(key), 0, -1):
         if key[:n] in lines:
             return lines[key[:n]]
     return default
 
 
-def _explain(error: ErrorDetails, lines: dict[Path_, str], path: str) -> str:
+def _explain(error: ErrorDetails, lines: dict[KeyPath, str], path: str) -> str:
     loc = _path(error["loc"])
     where, name = _where(lines, loc, path), ".".join(map(str, loc))
     if error["type"] == "extra_forbidden":
-        key, known = str(loc[-1]), _keys_at(loc[:-1])
-        mistyped, misplaced = nearest(key, known, alike=0.8), _elsewhere(key)
-        hint = mistyped or misplaced or nearest(key, known) or f"; known: {', '.join(known)}"
-        return f"{where}: unknown key '{name}'{hint}"
+        return f"{where}: unknown key '{name}'{meant(loc)}"
     if error["type"] == "missing":
         return f"{where}: '{name}' is missing"
     return f"{where}: '{name}': {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r:.60}"
 
 
-def _path(loc: Path_) -> Path_:
+def _path(loc: KeyPath) -> KeyPath:
     """The keys of pydantic's location, without the names of the alternatives that it tried at a key."""
     alternatives = ("list[str]", "literal['all-linear']")
     return tuple(p for p in untagged(loc) if p not in alternatives)
-
-
-def _keys_at(loc: Path_) -> list[str]:
-    """The keys that the configuration knows at ``loc``."""
-    model: Any = Config
-    for part in loc:
-        if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
-            model = _model_in(model.model_fields[part].annotation) if part in model.model_fields else None
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    return [f.alias or n for n, f in model.model_fields.items()]
-
-
-def _elsewhere(key: str) -> str:
-    """A question whether the key of that name in a section of the configuration was meant; empty if none has it."""
-    sections = [n for n, f in Config.model_fields.items() if typing.get_origin(f.annotation) is not list]
-    found = [f"'{section}.{key}'" for section in sections if key in _keys_at((section,))]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
-
-
-def _model_in(annotation: Any) -> Any:
-    """The pydantic model inside ``X``, ``X | None`` or ``list[X]``."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation
-    for argument in typing.get_args(annotation):
-        found = _model_in(argument)
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            return found
-    return None

@@ -207,7 +207,8 @@ def runs_in_sync_vector(factory: EnvFactory) -> None:
 def runs_in_async_vector(factory: EnvFactory) -> None:
     """It runs in ``gymnasium.vector.AsyncVectorEnv``, in processes of its own."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a process that fails warns with its traceback, and then raises the error
+        # A process that fails warns with its traceback, and then raises the error.
+        warnings.filterwarnings("ignore", r"(\x1b\[\d+m)*ERROR", UserWarning)
         _runs_vectorised(factory, AsyncVectorEnv([factory, factory], shared_memory=False))
 
 

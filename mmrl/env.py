@@ -67,7 +67,7 @@ class EnvFamily:
         ids: lists every id of the family (``"babyai/GoToLocal"``, ...).
         make: builds the environment of one id: ``make(env_id, **kwargs)``.
         takes: the callable that ``make`` hands the ``kwargs`` of one id on to; None: ``make`` itself names them.
-        about: a line on one id; None, or an empty line: what builds it says of itself.
+        about: a line on one id; None, or an empty line: the docstring's first line of what builds it.
     """
 
     ids: Callable[[], Sequence[str]]

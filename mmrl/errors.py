@@ -29,8 +29,8 @@ def place_of(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
-def nearest(name: str, known: Iterable[str], alike: float = 0.51) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string.
+def closest(name: str, known: Iterable[str], alike: float = 0.51) -> str | None:
+    """The one of ``known`` that is most like ``name``, whatever the case; None if none is much like it.
 
     Args:
         name: what the user wrote.
@@ -39,7 +39,13 @@ def nearest(name: str, known: Iterable[str], alike: float = 0.51) -> str:
     """
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=alike)
-    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
+    return by_lower[close[0]] if close else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string."""
+    near = closest(name, known)
+    return "" if near is None else f"; did you mean '{near}'?"
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> BadInput:

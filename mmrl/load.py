@@ -36,7 +36,7 @@ def load_policy(model_id: str, /, **kwargs: Any) -> Policy:
     Raises:
         BadInput: if nothing goes by that name or the arguments do not fit.
     """
-    is_reference = model_id in POLICIES.names() or ".py:" in model_id
+    is_reference = model_id in POLICIES.names() or ".py:" in model_id or model_id.endswith(".py")
     try:
         made = POLICIES.get(model_id)(**kwargs) if is_reference else POLICIES.get(MODEL_BACKEND)(model_id, **kwargs)
     except TypeError as error:

@@ -86,15 +86,15 @@ def load_reference(kind: str, ref: str, known: Iterable[str], where: str = "") -
     """
     prefix = f"{where}: " if where else ""
     if match := _FILE.match(ref):
-        module = load_file(Path(match["path"]), f"{prefix}{kind} '{ref}'")
+        module = load_file(Path(match["path"]).expanduser(), f"{prefix}{kind} '{ref}'")
     elif match := _MODULE.match(ref):
         try:
             module = importlib.import_module(match["module"])
         except Exception as error:
             raise BadInput(f"{prefix}{kind} '{ref}': cannot import {match['module']}: {error}") from error
     elif ref.endswith(".py"):
-        _check_file(Path(ref), f"{prefix}{kind} '{ref}'")
-        raise BadInput(f"{prefix}{kind} '{ref}': say what in it, {' or '.join(f'{ref}:{n}' for n in _defined(ref))}")
+        what = f"{prefix}{kind} '{ref}'"
+        raise BadInput(f"{what}: say what in it: {_named_in(ref, what)}")
     else:
         raise unknown(kind, ref, known, where)
     if not hasattr(module, match["name"]):
@@ -103,13 +103,17 @@ def load_reference(kind: str, ref: str, known: Iterable[str], where: str = "") -
     return getattr(module, match["name"])
 
 
-def _defined(path: str) -> list[str]:
-    """The classes that a file defines, read without running it; ``["Class"]`` if it cannot be read or has none."""
+def _named_in(ref: str, what: str) -> str:
+    """``file.py:Name`` for what a Python file defines, read without running it."""
+    path = Path(ref).expanduser()
+    _check_file(path, what)
     try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return ["Class"]
-    return [n.name for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")] or ["Class"]
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{what}: {path} cannot be read: {one_line(error)}") from error
+    defined = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+    names = [n.name for n in defined if not n.name.startswith("_")]
+    return " or ".join(f"{ref}:{name}" for name in names) if 0 < len(names) <= 12 else f"{ref}:Name"
 
 
 _loading = threading.RLock()

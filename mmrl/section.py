@@ -11,7 +11,7 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and no key that it does not know."""
 
     shorthand: ClassVar[str | None] = None
-    """The key whose value a plain string is."""
+    """The key that a plain string in the place of the section gives; None: there is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 

@@ -17,6 +17,10 @@ from mmrl_agents.image_tokens import tokenizer_of
 EMBEDDED = "mmrl/"
 DEFAULT_CONTEXT = 4096
 DTYPES = ("float32", "bfloat16", "float16")
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""One of them is in the folder of a model: of a whole one, of an adapter."""
+PUBLISHED = ("best", "final")
+"""The policies in a run's folder: the first that is there stands for the run."""
 
 
 @dataclass(frozen=True)
@@ -50,30 +54,49 @@ def find_model(model_id: str, where: str = "") -> ModelFiles:
         if model_id not in embedded_models():
             raise unknown("model", model_id, embedded_models(), where)
         return ModelFiles(model_id, str(resources.files("mmrl_assets").joinpath(model_id.removeprefix(EMBEDDED))))
-    folder = Path(model_id).expanduser()
-    if folder.is_dir():
+    folder, prefix = _folder(model_id), f"{where}: " if where else ""
+    if folder is not None and folder.is_dir():
         return _from_folder(model_id, folder, where)
-    prefix = f"{where}: " if where else ""
-    if model_id.startswith(("/", ".", "~")) or model_id.count("/") > 1:  # no id of the hub
-        there = sorted(f.name for f in folder.parent.iterdir() if f.is_dir()) if folder.parent.is_dir() else []
-        held = f"; {folder.parent} holds {', '.join(there)}" if 0 < len(there) <= 12 else ""
-        raise BadInput(f"{prefix}model '{model_id}': no such folder{nearest(folder.name, there) or held}")
+    beside = [] if folder is None else _models_beside(folder)
+    if model_id.startswith(("/", ".", "~", "http:", "https:")) or model_id.strip("/").count("/") > 1:
+        url = "; write a hub's id as org/name" if model_id.startswith("http") else ""
+        raise BadInput(f"{prefix}model '{model_id}': no such folder{url or nearest(model_id, beside)}")
     if _on_hub(model_id):
         return ModelFiles(model_id, model_id)
-    hint = nearest(model_id, [*embedded_models(), "random", "expert"])
+    hint = nearest(model_id, [*embedded_models(), "random", "expert", *beside])
     embedded = ", ".join(embedded_models())
     raise BadInput(f"{prefix}unknown model '{model_id}': no such folder, not embedded ({embedded}), and the "
                    f"Hugging Face hub has no such model or cannot be reached{hint}")  # fmt: skip
 
 
+def _folder(model_id: str) -> Path | None:
+    """The folder that an id would be; None if none can have that name."""
+    try:
+        folder = Path(model_id).expanduser()
+        folder.is_dir()
+    except (OSError, RuntimeError):  # a name that is too long, somebody's home that is not there
+        return None
+    return folder
+
+
+def _models_beside(folder: Path) -> list[str]:
+    """The folders that hold a model where ``folder`` would be."""
+    try:
+        beside = sorted(f for f in folder.parent.iterdir() if f.is_dir())
+        return [str(f) for f in beside if any((f / name).exists() for name in (*MODEL_FILES, *PUBLISHED))]
+    except OSError:
+        return []
+
+
 def _from_folder(name: str, folder: Path, where: str) -> ModelFiles:
     prefix = f"{where}: " if where else ""
-    if (folder / "adapter_config.json").is_file():
-        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    weights, adapter = (folder / name for name in MODEL_FILES)
+    if adapter.is_file():
+        base = json.loads(adapter.read_text())["base_model_name_or_path"]
         return ModelFiles(name, find_model(base, where or str(folder)).base, str(folder))
-    if (folder / "config.json").is_file():
+    if weights.is_file():
         return ModelFiles(name, str(folder))
-    inner = [d for d in ("best", "final") if (folder / d).is_dir()]
+    inner = [d for d in PUBLISHED if (folder / d).is_dir()]
     if inner:
         return _from_folder(name, folder / inner[0], where)
     raise BadInput(f"{prefix}model '{name}': the folder has neither config.json nor adapter_config.json")

@@ -2,7 +2,8 @@
 
 PyTorch multiplies float32 by MKL.  For the 8 rows of a group that reads a token each oneDNN, which comes with PyTorch
 too, is up to twice as fast.  It compiles a kernel for every shape and keeps it (about 1 MiB each): so it is asked for
-few rows alone, of which there are few numbers, and never for prompts, which all have other lengths.
+few rows alone, of which there are few numbers, and never for prompts, which all have other lengths.  A single row it
+multiplies no faster: MKL has a way of its own for that.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ROWS = 16
-"""Rows that oneDNN multiplies at once, at most."""
+"""Rows that oneDNN multiplies at once, at most; at least two."""
 LARGE = 2**16
-"""Numbers of a weight that it multiplies by, at least: for smaller ones its call takes longer than the product."""
+"""Numbers of a weight that it multiplies by, at least; for smaller ones nothing was won."""
 
 
 def can_multiply() -> bool:
@@ -58,7 +59,7 @@ def _single(tensor: Tensor) -> bool:
 
 
 def _multiply(layer: nn.Linear, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-    few, single = x.numel() <= ROWS * layer.in_features, _single(x) and _single(layer.weight)
+    few, single = layer.in_features < x.numel() <= ROWS * layer.in_features, _single(x) and _single(layer.weight)
     if not (few and single) or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return functional.linear(x, layer.weight, layer.bias)
     product: Any = torch.ops.mkldnn._linear_pointwise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 
-_SENTENCE = re.compile(r".*?[.!?](?=\s|$)", re.DOTALL)
+_SENTENCE = re.compile(r".*?([.!?](?=\s)|(?=\n[A-Z])|$)", re.DOTALL)
+"""Up to its stop; some of minigrid's have none, and the next begins on a line of its own."""
 
 
 def level_line(level: object) -> str:
@@ -15,7 +16,7 @@ def level_line(level: object) -> str:
         level: the class, or what else makes the level.
     """
     text = inspect.getdoc(level) or ""
-    about = text.partition("## Description")[2] or ("" if text.startswith("#") else text)
-    paragraph = " ".join(about.partition("## ")[0].strip().partition("\n\n")[0].split())
+    about = text.partition("## Description")[2] or text
+    paragraph = about.partition("## ")[0].strip().partition("\n\n")[0]
     first = _SENTENCE.match(paragraph)
-    return first[0] if first is not None else paragraph
+    return "" if first is None else " ".join(first[0].split())

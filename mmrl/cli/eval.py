@@ -111,7 +111,7 @@ def _run(
     trajectories: list[Trajectory] = []
     with EpisodeBar("evaluating", len(environments) * len(seeds)) as bar:
         for env_id, kwargs in environments:
-            bar.label(env_id)
+            bar.label(env_id if len(environments) == 1 else f"all, now {env_id}")
             result, episodes = run_sync(evaluate(env_id, kwargs, policy, seeds, scheduler, on_done=bar.episode))
             results.append(result)
             trajectories += episodes

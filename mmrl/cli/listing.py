@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from mmrl.cli.options import screen
 from mmrl.env import EnvFamily
-from mmrl.errors import BadInput, unknown
+from mmrl.errors import BadInput, one_line, unknown
 from mmrl.registry import ENVS, LEARNERS, PLUGINS, POLICIES, Registry
 
 REGISTRIES = {"envs": ENVS, "plugins": PLUGINS, "policies": POLICIES, "learners": LEARNERS}
@@ -40,7 +41,8 @@ def list_(
     console = screen()
     for one in [kind] if kind else list(REGISTRIES):
         rows = env_rows() if one == kind == "envs" else registry_rows(REGISTRIES[one])
-        shown = [(n, line.replace("``", "")) for n, line in rows if filter.casefold() in f"{n} {line}".casefold()]
+        told = [(name, " ".join(line.replace("``", "").split())) for name, line in rows]
+        shown = [(name, line) for name, line in told if filter.casefold() in f"{name} {line}".casefold()]
         if not console.is_terminal:
             for name, line in shown:
                 print(f"{name}\t{line}")
@@ -49,7 +51,7 @@ def list_(
         table.add_column("name", no_wrap=True, overflow="fold")
         table.add_column("what it is")
         for name, line in shown:
-            table.add_row(name, line)
+            table.add_row(name, Text(line))
         console.print(table)
     if kind is None and console.is_terminal:
         console.print("Every environment id: mmrl list envs", highlight=False)
@@ -79,7 +81,10 @@ def env_rows() -> list[tuple[str, str]]:
 
 
 def _about(family: EnvFamily, env_id: str) -> str:
-    own = family.about(env_id) if family.about is not None else ""
+    try:
+        own = family.about(env_id) if family.about is not None else ""
+    except Exception as error:  # whatever a package's own code raises
+        return f"(cannot be read: {one_line(error)})"
     return own or first_line(family.make if family.takes is None else family.takes(env_id))
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -87,6 +88,8 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Wherever it is installed, peft imports bitsandbytes, which on a CPU misses a package that nothing here needs.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    # peft asks transformers for what now has another name; whoever trains an adapter cannot do anything about it.
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     try:
         app(args=None if words is None else list(words), prog_name="mmrl")
     except SystemExit as end:

@@ -24,7 +24,7 @@ from rich.progress import (
 from mmrl.trajectory import Trajectory
 
 SILENCE = 30.0
-"""Seconds after which a log says how far the work within a step, or before the first, has come."""
+"""Seconds after which a log says how far the work has come, that of a step or any other."""
 
 
 def clock(seconds: float) -> str:

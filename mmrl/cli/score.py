@@ -145,7 +145,7 @@ def _score(stored: StoredRun, chosen: Sequence[int], rescorer: Rescorer) -> tupl
     try:
         with EpisodeBar("scoring", stored.count(chosen)) as bar:
             for step, trajectories in stored.read(chosen):
-                bar.label(f"step {step}")
+                bar.label(f"scoring, now step {step}")
                 rescorer.step(trajectories, stored.state(step), bar.episode)
     except KeyboardInterrupt:
         return rescorer.result(), False

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from mmrl import launched
 from mmrl.check_config import check_config
@@ -53,7 +54,7 @@ def train(
         with suppress(OSError):  # said when the folder is made
             refuse_taken(loaded.output_dir)  # before checks that take their time
     console = Console(quiet=not launched.is_first())
-    with console.status(f"checking {loaded.path}"):  # torch is imported for it
+    with console.status(Text(f"checking {loaded.path}")):  # torch is imported for it
         trainer, _ = check_config(loaded)
     command, root = resume_command(config, overrides or [], output_dir), None
     reporter = TrainReporter(console, loaded.config.training_args.max_minutes)

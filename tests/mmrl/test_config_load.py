@@ -104,6 +104,12 @@ def test_an_environment_by_its_id_alone_and_a_plugin_by_its_name(path: Path) -> 
     loaded = load_config(path, ["environments=[babyai/balrog-goto]", "reward_plugins=[format, {name: safety}]"])
     assert loaded.config.environments == [EnvironmentConfig(id="babyai/balrog-goto")]
     assert loaded.config.reward_plugins == [PluginConfig(name="format"), PluginConfig(name="safety")]
+    further = ["eval.environments=[text]", "environments.0.weight=2", "environments.0.kwargs.size=3",
+               "reward_plugins.0.weight=0.5", "eval.environments.0.kwargs.path=a"]  # fmt: skip
+    longer = load_config(path, ["environments=[a]", "reward_plugins=[format]", *further]).config
+    assert longer.environments == [EnvironmentConfig(id="a", weight=2, kwargs={"size": 3})]
+    assert longer.reward_plugins == [PluginConfig(name="format", weight=0.5)]
+    assert longer.eval.environments == [EnvironmentConfig(id="text", kwargs={"path": "a"})]
     assert message(path, "eval=often").startswith("override 'eval=often': 'eval': input should be")
 
 
@@ -148,7 +154,11 @@ def test_errors_name_the_line_and_the_nearest_key(path: Path, old: str, new: str
         ("training_args.lr=1", "override 'training_args.lr=1': unknown key 'training_args.lr'"),
         ("max_steps=3", "override 'max_steps=3': unknown key 'max_steps'; did you mean 'training_args.max_steps'?"),
         ("training_args.max_turns=3", "override 'training_args.max_turns=3': unknown key 'training_args.max_turns'; "
-         "did you mean 'rollout.max_turns' or 'eval.max_turns'?"),
+         "did you mean 'max_minutes' or 'rollout.max_turns' or 'eval.max_turns'?"),
+        ("weight=3", "override 'weight=3': unknown key 'weight'; did you mean 'environments.0.weight' or "
+         "'reward_plugins.0.weight' or 'logged.weight'?"),
+        ("rollout.environments=[]", "override 'rollout.environments=[]': unknown key 'rollout.environments'; "
+         "did you mean 'environments' or 'eval.environments'?"),
         ("train_type.x=1", "override 'train_type.x=1': 'train_type' holds a single value, not keys"),
         ("environments.5.id=a", "override 'environments.5.id=a': the config has no 'environments.5'"),
         ("environments.5=a", "override 'environments.5=a': 'environments' is a list of 1; number its items"),

@@ -72,10 +72,16 @@ def test_arguments_of_environments(tmp_path: Path) -> None:
 
 def test_missing_file_module_and_attribute(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FILE.format(1))
+    (tmp_path / "some.py").write_text("class _Own: pass\ndef score(): pass\nclass Other: pass\n1 / 0\n")
+    (tmp_path / "empty.py").touch()
+    (tmp_path / "bad.py").write_text("class A(\n")
     for reference, message in [
         (f"{tmp_path}/none.py:Mine", "no file"),
         (f"{tmp_path}/none.py", "no file"),
-        (f"{tmp_path}/mine.py", r"say what in it, .*mine\.py:Mine$"),
+        (f"{tmp_path}/mine.py", r"say what in it: [^ ]*mine\.py:Mine$"),
+        (f"{tmp_path}/some.py", r"say what in it: [^ ]*some\.py:score or [^ ]*some\.py:Other$"),
+        (f"{tmp_path}/empty.py", r"say what in it: [^ ]*empty\.py:Name$"),
+        (f"{tmp_path}/bad.py", r"bad\.py cannot be read: SyntaxError"),
         ("no_such_module_here:Mine", "cannot import no_such_module_here"),
         (f"{tmp_path}/mine.py:Min", "did you mean 'Mine'"),
         ("mmrl_plugins.exact_match:ExactMatsh", "did you mean 'ExactMatch'"),

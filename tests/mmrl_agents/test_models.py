@@ -66,16 +66,29 @@ def test_an_unknown_embedded_model_names_the_nearest(monkeypatch: pytest.MonkeyP
     assert str(error.value) == "run.yaml:3: unknown model 'mmrl/tinny'; did you mean 'mmrl/tiny'?"
 
 
-def test_a_folder_that_is_not_there_is_not_sought_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "said"), [
+    ("runs/x/fnal", "; did you mean 'runs/x/final'?"), ("./runs/x/wam", "; did you mean 'runs/x/warm'?"),
+    ("runs/no/final", ""), ("~no_one_here/x", ""), ("/" + "x" * 300, ""),
+    ("https://huggingface.co/org/name", "; write a hub's id as org/name"),
+])  # fmt: skip
+def test_a_path_is_not_sought_on_the_hub(name: str, said: str, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.delattr("mmrl_agents.models._on_hub")
-    for name in ("run/final", "run/warm"):
-        (tmp_path / name).mkdir(parents=True)
-    run = tmp_path / "run"
-    for name, said in ((f"{run}/best", f"; {run} holds final, warm"), (f"{run}/finl", "; did you mean 'final'?"),
-                       (f"{run}/no/final", ""), ("./nowhere", None)):  # fmt: skip
-        with pytest.raises(BadInput) as error:
-            find_model(name, "run.yaml:3")
-        assert str(error.value).startswith(f"run.yaml:3: model '{name}': no such folder{said or ''}")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("final", "warm", "wat"):
+        (tmp_path / "runs" / "x" / folder).mkdir(parents=True)
+    for folder in ("final", "warm"):
+        (tmp_path / "runs" / "x" / folder / "config.json").touch()
+    with pytest.raises(BadInput) as error:
+        find_model(name, "run.yaml:3")
+    assert str(error.value) == f"run.yaml:3: model '{name}': no such folder{said}"
+
+
+def test_a_name_that_is_no_path_may_be_a_run_mistyped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "short" / "final").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"unknown model 'runs/shrt': .* did you mean 'runs/short'\?$"):
+        find_model("runs/shrt")
 
 
 @pytest.mark.parametrize(("name", "hint"), [("randon", "did you mean 'random'?"), ("no/where", "no such folder")])

@@ -22,6 +22,7 @@ class Endless:
 
     Go to a door
     (of any color)
+    Note: it may be locked.
 
     No distractors.
     """

@@ -1,12 +1,15 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mmrl.cli.listing import registry_rows, source_line
 from mmrl.config_load import load_config
-from mmrl.registry import LEARNERS, PLUGINS, POLICIES
+from mmrl.env import EnvFamily
+from mmrl.registry import ENVS, LEARNERS, PLUGINS, POLICIES
 from mmrl.reward import reward_plugin
 
 Cli = Callable[..., Any]
@@ -33,6 +36,22 @@ def test_every_environment_has_a_line_of_its_own(mmrl: Cli) -> None:
     assert rows["vqa/shapes"] == "One question about circles, squares and the like."
     assert all(rows.values())
     assert "``" not in "".join(rows.values())
+
+
+def test_a_line_is_no_markup_on_a_terminal(mmrl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("mmrl.cli.listing.screen", lambda: Console(file=out, force_terminal=True, width=160))
+    assert mmrl("list", "envs", "--filter", "babyai/ActionObjDoor").code == 0
+    assert "[pick up an object] or [go to an object or door] or [open a door]" in out.getvalue()
+
+
+def test_a_family_that_cannot_tell_its_environments_apart_does_not_hide_the_others(
+        mmrl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    broken = EnvFamily(ids=lambda: ("odd/a",), make=lambda _: None, about=lambda _: 1 / 0)
+    monkeypatch.setattr(ENVS, "local", {"odd": broken})
+    rows = dict(line.split("\t") for line in mmrl("list", "envs").out.splitlines())
+    assert rows["odd/a"] == "(cannot be read: ZeroDivisionError: division by zero)"
+    assert "text" in rows
 
 
 def test_envs_are_filtered(mmrl: Cli) -> None:
@@ -128,7 +147,7 @@ def test_check_config_refuses_what_train_would(mmrl: Cli, tmp_path: Path) -> Non
     )  # fmt: skip
 
 
-def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path) -> None:
+def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     (tmp_path / "mine.py").write_text(
         "from mmrl import Sample, SingleTurnEnv\n"
         "class Good(SingleTurnEnv):\n"
@@ -151,6 +170,7 @@ def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path) -> None:
     code, out, err = mmrl("check", "env", "mine.py:Broken")
     assert code == 1
     assert err == ""
+    assert not [w for w in recwarn if "Traceback" in str(w.message)]
     assert "runs_in_async_vector" in "".join(line for line in out.splitlines() if "ZeroDivisionError" in line)
     code, _, err = mmrl("check", "env", "mine.py:Godo")
     assert (code, err) == (2, "mmrl: unknown name in mine.py 'Godo'; did you mean 'Good'?\n")

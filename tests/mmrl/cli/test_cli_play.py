@@ -25,6 +25,7 @@ def test_the_expert_plays_and_is_filmed(mmrl: Cli, tmp_path: Path) -> None:
     assert code == 0
     turns = re.findall(r"\[turn \d+\] '(.*)'  reward (\S+)", out)
     assert turns[-1][1] != "0"
+    assert re.search(r"1 step forward\nsaved a\.gif", out)  # what was seen at the end
     assert out.startswith("[system]\nMission: go to ")
     assert f"success after {len(turns)} turns" in out
     with Image.open(tmp_path / "a.gif") as film:
