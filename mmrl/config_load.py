@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mmrl.config import Config
-from mmrl.config_keys import KeyPath, meant, section_at
+from mmrl.config_keys import KeyPath, keys_at, meant, section_at
 from mmrl.errors import BadInput, nearest
 from mmrl.schedule import untagged
 
@@ -177,8 +177,19 @@ def _explain(error: ErrorDetails, lines: dict[KeyPath, str], path: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key '{name}'{meant(loc)}"
     if error["type"] == "missing":
-        return f"{where}: '{name}' is missing"
+        return f"{where}: '{name}' is missing{_perhaps_named(loc, error['input'])}"
+    if error["type"] == "model_type":
+        section = section_at(loc)
+        short = "" if section is None or section.shorthand is None else f" or {section.shorthand} alone"
+        return f"{where}: '{name}': should be a mapping of keys{short}, not {error['input']!r:.60}"
     return f"{where}: '{name}': {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r:.60}"
+
+
+def _perhaps_named(loc: KeyPath, given: Any) -> str:
+    """What to write where a section is named by its only key, as in ``- format: {weight: 2}``."""
+    section, keys = section_at(loc[:-1]), [*given] if isinstance(given, dict) else []
+    named = section is not None and section.shorthand == loc[-1] and len(keys) == 1 and keys[0] not in keys_at(loc[:-1])
+    return f"; write '{loc[-1]}: {keys[0]}' and other keys beside it" if named else ""
 
 
 def _path(loc: KeyPath) -> KeyPath:

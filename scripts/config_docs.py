@@ -68,7 +68,8 @@ can be overridden on the command line, list items by their number:
     mmrl train configs/babyai_goto.yaml training_args.learning_rate=1e-4 environments.0.weight=2
 
 The resolved configuration, every default written out, is stored as `config.yaml` in the run's folder.
-Keys in **bold** have no default.
+Keys in **bold** have no default. An environment that needs no more may be written as its id alone, a reward plugin as
+its name: `environments: [text/arithmetic]`.
 """
 
 LIMITS = {"Ge": ">= {ge}", "Gt": "> {gt}", "Le": "<= {le}", "Lt": "< {lt}"}
