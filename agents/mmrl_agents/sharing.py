@@ -66,8 +66,9 @@ class Sharing:
             return partition(rows, PLAIN, limits)
         self._cost = cost_of(scorer.model)
         times = sum(len(r.ids) for r in rows) / sum(p.tokens for p in packs)
-        self._say("prefix sharing: on; what rows begin with in common is computed once, "
-                  f"{times:.1f} times fewer tokens (log-probabilities with it and without differ by {apart:.0e})")
+        fewer = f"{times:.1f} times fewer tokens" if times >= 1.05 else "which is hardly anything here"
+        self._say(f"prefix sharing: on; what rows begin with in common is computed once, {fewer} "
+                  f"(log-probabilities with it and without differ by {apart:.0e})")  # fmt: skip
         return packs
 
 

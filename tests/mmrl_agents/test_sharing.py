@@ -254,6 +254,15 @@ def test_the_decision_is_said_once_with_what_it_saves() -> None:
     assert float(line[:-1].split()[-1]) < 1e-5
 
 
+def test_where_next_to_nothing_is_spared_it_says_so() -> None:
+    lines: list[str] = []
+    alone = [answered([first, *numbers(first, 12)], numbers(first, 12)) for first in range(2, VOCAB)]
+    pair = [answered([1, 2, 3], [4 + n, 9]) for n in range(2)]
+    made = list(Sharing(True, lines.append).passes([*alone, *pair], Scorer(llama(dtype=torch.float32), 1.0), ALL))
+    assert 2 in [len(p) for _, packs in made for p in packs]
+    assert " is computed once, which is hardly anything here (" in lines[0]
+
+
 def test_switched_off_it_is_neither_used_nor_mentioned() -> None:
     lines: list[str] = []
     for held, packs in Sharing(False, lines.append).passes(TREES["all together"], Scorer(llama(), 1.0), ALL):
