@@ -96,7 +96,10 @@ class SingleTurnEnv(Env):
     ) -> tuple[Content, dict[str, Any]]:
         """Draw a sample; its last message is the observation."""
         super().reset(seed=seed)
-        self._sample = self.draw()
+        drawn: Any = self.draw()
+        if not isinstance(drawn, Sample):
+            raise TypeError(f"draw() returned {drawn!r:.60}; return a sample: mmrl.Sample.ask(question, reference)")
+        self._sample = drawn
         return self._sample.messages[-1].content, {"sample": self._sample}
 
     def step(self, action: str) -> tuple[Content, float, bool, bool, dict[str, Any]]:

@@ -7,15 +7,15 @@ by ``max_turns`` (``truncated``), and a full context (``finish_reason == "contex
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from mmrl.batcher import PolicyError
 from mmrl.env import Env
 from mmrl.policy import Completion, Request
-from mmrl.sample import Content, Message, Sample, Text
+from mmrl.sample import Content, Message, Part, Sample, Text
 from mmrl.trajectory import Trajectory, Turn
 
 Submit = Callable[[Request], Awaitable[Completion]]
@@ -101,6 +101,14 @@ def _of_state(info: Mapping[str, Any]) -> dict[str, Any]:
     return {name: info[name] for name in STATE_FACTS if name in info}
 
 
+def _checked(observation: Content, by: str) -> Content:
+    """An observation that is content, as every user of an episode expects."""
+    given: Any = observation
+    if isinstance(given, tuple | list) and all(isinstance(part, Part) for part in cast("Sequence[Any]", given)):
+        return tuple(cast("Sequence[Part]", given))
+    raise TypeError(f"{by} returned {given!r:.60} as its observation; return a tuple of parts: (mmrl.Text('...'),)")
+
+
 class _State:
     """The episode while it grows."""
 
@@ -121,7 +129,7 @@ class _State:
     def begin(self, observation: Content, info: Mapping[str, Any]) -> None:
         self.sample = info["sample"]
         self.messages = self.sample.messages
-        self.observation = observation
+        self.observation = _checked(observation, "reset()")
         self.facts = _of_state(info)
 
     def request(self, env: Env, window: int | None) -> Request:
@@ -144,7 +152,7 @@ class _State:
                  float(reward), kept, said.version, said.images)
         )  # fmt: skip
         self.terminated, self.truncated = bool(terminated), bool(truncated)
-        self.observation, self.facts = observation, _of_state(info)
+        self.observation, self.facts = _checked(observation, "step()"), _of_state(info)
         self.messages += (Message("assistant", (Text(said.text),)), Message("user", observation))
 
     def trajectory(self) -> Trajectory:

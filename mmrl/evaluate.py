@@ -51,9 +51,10 @@ class EvalResult:
     def __str__(self) -> str:
         low, high = self.ci95
         rows = f"of {self.tasks} rows " if self.tasks < self.episodes else ""
+        broken = f", {self.errors} ended by an exception" if self.errors else ""
         return (f"{self.env}: success {self.success:.1%} [{low:.1%}, {high:.1%}] on {self.episodes} episodes {rows}"
                 f"(seeds {self.seeds[0]}-{self.seeds[1]}), return {self.mean_return:.3f}, "
-                f"{self.mean_turns:.1f} turns")  # fmt: skip
+                f"{self.mean_turns:.1f} turns{broken}")  # fmt: skip
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:

@@ -37,6 +37,9 @@ def make(env_id: str, **kwargs: Any) -> Env:
         raise BadInput(f"environment '{env_id}' cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(env, Env):
         raise BadInput(f"environment '{env_id}' made a {type(env).__name__}; it must be an mmrl.Env")
+    if lacking := [name for name in ("observation_space", "action_space") if not hasattr(env, name)]:
+        raise BadInput(f"environment '{env_id}': {type(env).__name__} has no {' and no '.join(lacking)}: begin its "
+                       "__init__() with super().__init__()")  # fmt: skip
     if missing := [name for name in dir(type(env)) if getattr(getattr(type(env), name, None), ABSTRACT, False)]:
         raise BadInput(f"environment '{env_id}': {type(env).__name__} must define "
                        f"{' and '.join(f'{name}()' for name in missing)}")  # fmt: skip

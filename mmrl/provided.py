@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Generator
+from contextlib import closing, contextmanager
 
 from mmrl.config import EnvironmentConfig
 from mmrl.env import Env
@@ -30,14 +30,24 @@ def fields_provided(config: EnvironmentConfig, wanted: Collection[frozenset[str]
     Raises:
         BadInput: if the environment cannot be made, or fails; naming the file and line that raised.
     """
-    with closing(make(config.id, **config.kwargs)) as env:
-        try:
-            return frozenset(_provided(env, config, wanted))
-        except BadInput:
-            raise
-        except Exception as error:  # whatever a user's own environment raises
-            raise BadInput(f"environment '{config.id}' fails in its first episodes: {one_line(error)} "
-                           f"({place_of(error)}); see mmrl check env") from error  # fmt: skip
+    with closing(make(config.id, **config.kwargs)) as env, first_episodes(config.id):
+        return frozenset(_provided(env, config, wanted))
+
+
+@contextmanager
+def first_episodes(env_id: str) -> Generator[None]:
+    """Within it an environment is looked at before a run: what it raises becomes bad input, one line.
+
+    Raises:
+        BadInput: naming the environment, and the file and line that raised.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:  # whatever a user's own environment raises
+        raise BadInput(f"environment '{env_id}' fails in its first episodes: {one_line(error)} "
+                       f"({place_of(error)}); see mmrl check env") from error  # fmt: skip
 
 
 def _provided(env: Env, config: EnvironmentConfig, wanted: Collection[frozenset[str]]) -> set[str]:

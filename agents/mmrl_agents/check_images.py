@@ -9,7 +9,7 @@ from mmrl.config import EnvironmentConfig
 from mmrl.config_load import LoadedConfig
 from mmrl.errors import BadInput
 from mmrl.make import make
-from mmrl.provided import PROBED
+from mmrl.provided import PROBED, first_episodes
 from mmrl.sample import Sample
 from mmrl_agents.models import find_model, load_generation, load_processing, sees, text_context
 from mmrl_agents.transcript import Transcript, shown
@@ -52,7 +52,7 @@ def check_images(loaded: LoadedConfig) -> None:
 
 def pictured_samples(config: EnvironmentConfig) -> list[Sample]:
     """Those of the first few samples of an environment that have images."""
-    with closing(make(config.id, **config.kwargs)) as env:
+    with closing(make(config.id, **config.kwargs)) as env, first_episodes(config.id):
         samples: Sequence[Sample] = [env.reset(seed=config.seeds.start + i)[1]["sample"] for i in range(PROBED)]
     return [s for s in samples if shown(s.messages)]
 

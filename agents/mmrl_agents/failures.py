@@ -1,4 +1,4 @@
-"""What plugins failed at, said step by step, and the end of a run that gets no reward any more.
+"""What environments and plugins failed at, said step by step, and the end of a run that gets no reward any more.
 
 Comes in: scored rollouts.  Goes out: lines in words.
 """
@@ -33,7 +33,11 @@ def say_what_failed(run: Run, step: int, trajectories: Sequence[Trajectory]) -> 
 
 
 def warn_of_failures(reporter: Reporter, trajectories: Sequence[Trajectory]) -> None:
-    """Say which plugins failed, how often, and the first error of each."""
+    """Say how many episodes an exception ended and which plugins failed, how often, and the first error of each."""
+    broken = [t.error for t in trajectories if t.error is not None]
+    if broken:
+        why = broken[0].partition("\n")[0]
+        reporter.say(f"{len(broken)} of {len(trajectories)} episodes ended by an exception, first: {why}")
     failed: dict[str, list[str]] = {}
     for t in trajectories:
         for name, score in (t.record.scores if t.record else {}).items():

@@ -145,7 +145,7 @@ def env_(
         table.add_column(name)
     for r in results:
         promise = (inspect.getdoc(CHECKS[r.name]) or "").partition("\n")[0]
-        said = _plain(promise if r.passed else r.detail)
+        said = _plain(promise.replace("``", "") if r.passed else r.detail)
         table.add_row(r.name, "[green]ok[/]" if r.passed else "[red]FAILED[/]", said)
     screen().print(table)
     failed = sum(not r.passed for r in results)

@@ -20,7 +20,7 @@ class Defaults:
 
     Attributes:
         environments: ids and arguments of what the run evaluates in: ``eval.environments``, or those it trains in.
-        policy: the model that it starts from; None without a file.
+        policy: the policy of a run's folder, if it has one; else the model that it starts from; None without a file.
         rollout: how it runs episodes.
         eval: how it evaluates.
     """
@@ -53,4 +53,6 @@ def read_defaults(config: Path | None) -> Defaults:
         return Defaults()
     c = load_config(config).config
     chosen = c.eval.environments or c.environments
-    return Defaults([(e.id, e.kwargs) for e in chosen], c.model_id, c.rollout, c.eval)
+    trained = any((config / folder).is_dir() for folder in ("best", "final"))
+    policy = str(config) if trained else c.model_id
+    return Defaults([(e.id, e.kwargs) for e in chosen], policy, c.rollout, c.eval)

@@ -43,7 +43,9 @@ def eval_(
     config: Annotated[
         Path | None,
         typer.Argument(
-            metavar="CONFIG", help="A run's YAML file: its environments, model and rollout are the defaults."
+            metavar="CONFIG",
+            help="A run's YAML file or folder: its environments, model and rollout are the defaults; of a folder its "
+            "trained policy.",
         ),
     ] = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment; may be repeated.")] = None,

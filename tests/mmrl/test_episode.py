@@ -105,6 +105,22 @@ def test_a_reset_without_a_sample_is_an_error() -> None:
     assert run(Bare(), Speaker()).error == "KeyError: 'sample'"
 
 
+def test_an_observation_that_is_no_content_is_an_error_in_words() -> None:
+    class Plain(Counter):
+        def step(self, action: str) -> Any:
+            return "you won", *super().step(action)[1:]
+
+    class Listed(Counter):
+        def step(self, action: str) -> Any:
+            observation, *rest = super().step(action)
+            return [*observation], *rest
+
+    t = run(Plain(), Speaker())
+    assert t.error == ("TypeError: step() returned 'you won' as its observation; return a tuple of parts: "
+                       "(mmrl.Text('...'),)")  # fmt: skip
+    assert run(Listed(), Speaker()) == run(Counter(), Speaker())
+
+
 def test_a_policys_failure_is_not_the_environments() -> None:
     async def broken(request: Request) -> Completion:
         raise PolicyError("no weights", ZeroDivisionError("no weights"))

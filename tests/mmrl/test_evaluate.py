@@ -44,7 +44,9 @@ def test_a_summary_by_hand() -> None:
     result = summarise("env", [3, 9, 4], done)
     assert result == EvalResult("env", 3, 1 / 3, wilson(1, 3), 0.5, 1.0, 1 / 3, 1, (3, 9), 3)
     assert json.loads(json.dumps(result.as_dict()))["seeds"] == [3, 9]
-    assert str(result).startswith("env: success 33.3% [6.1%, 79.2%] on 3 episodes (seeds 3-9), return 0.500, 1.0 turns")
+    assert str(result) == ("env: success 33.3% [6.1%, 79.2%] on 3 episodes (seeds 3-9), return 0.500, 1.0 turns, "
+                           "1 ended by an exception")  # fmt: skip
+    assert str(summarise("env", [3], done[:1])).endswith(" turns")
 
 
 def test_nothing_evaluated() -> None:

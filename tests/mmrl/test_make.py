@@ -18,3 +18,12 @@ def test_a_method_that_is_not_defined_is_named(tmp_path: Path, body: str, lacks:
     with pytest.raises(BadInput) as error:
         make(f"{tmp_path}/mine.py:Mine")
     assert str(error.value) == f"environment '{tmp_path}/mine.py:Mine': Mine must define {lacks}"
+
+
+def test_an_environment_that_was_not_begun_says_how(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from mmrl import SingleTurnEnv\n"
+        "class Own(SingleTurnEnv):\n    def __init__(self):\n        self.x = 1\n    def draw(self):\n        ...\n"
+    )
+    with pytest.raises(BadInput, match=r"Own has no observation_space .* with super\(\)\.__init__\(\)$"):
+        make(f"{tmp_path}/own.py:Own")

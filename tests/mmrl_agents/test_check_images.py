@@ -60,3 +60,13 @@ def test_environments_of_the_evaluation_are_looked_at_too(tmp_path: Path) -> Non
     loaded = run_config(tmp_path, model_id="mmrl/tiny", eval={"environments": pictured})
     with pytest.raises(BadInput, match="Album' shows images, but model 'mmrl/tiny' reads text only"):
         Grpo().check(loaded)
+
+
+def test_an_environment_that_draws_no_sample_is_told_what_to_draw(tmp_path: Path) -> None:
+    (tmp_path / "pair.py").write_text(
+        "import mmrl\nclass Pair(mmrl.SingleTurnEnv):\n    def draw(self):\n        return 'What?', '4'\n"
+    )
+    loaded = run_config(tmp_path, model_id="mmrl/tiny", environments=[f"{tmp_path / 'pair.py'}:Pair"])
+    with pytest.raises(BadInput, match=r"Pair' fails in its first episodes: TypeError: draw\(\) returned") as error:
+        Grpo().check(loaded)
+    assert "return a sample: mmrl.Sample.ask(question, reference)" in str(error.value)

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from mmrl.cli.defaults import read_defaults
+
 Cli = Callable[..., Any]
 
 
@@ -47,6 +49,14 @@ def test_the_table(mmrl: Cli) -> None:
     assert code == 0
     assert "policy expert" in out
     assert "│ text/arithmetic │  100.0% │ 43.9% - 100.0% │" in out
+
+
+def test_a_runs_folder_gives_its_own_policy(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("train_type: GRPO\nmodel_id: mmrl/tiny\nenvironments: [text/arithmetic]\n")
+    assert read_defaults(tmp_path).policy == "mmrl/tiny"  # nothing trained yet
+    (tmp_path / "final").mkdir()
+    assert read_defaults(tmp_path).policy == str(tmp_path)
+    assert read_defaults(tmp_path / "config.yaml").policy == "mmrl/tiny"
 
 
 def test_a_config_gives_the_defaults_and_options_win(mmrl: Cli, tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path, recwarn: pytest.W
         "    def draw(self):\n        n = int(self.np_random.integers(self.top))\n"
         "        return Sample.ask(f'Say {n}.', str(n))\n"
         "class Same(Good):\n    def draw(self):\n        return Sample.ask('Say [red].', 'red')\n"
+        "class Hidden(Good):\n    def draw(self):\n"
+        "        return Sample.ask('Guess.', str(int(self.np_random.integers(9))))\n"
         "class Broken(Good):\n    def grade(self, sample, response):\n        return 1 / 0\n"
     )
     code, out, _ = mmrl("check", "env", "mine.py:Good", "--env-kwargs", "top=90")
@@ -166,7 +168,8 @@ def test_check_env_passes_and_fails(mmrl: Cli, tmp_path: Path, recwarn: pytest.W
     failed = [line for line in out.splitlines() if "FAILED" in line]
     assert len(failed) == 1
     assert "seeds 0 to 15 give the same episode" in failed[0]
-    assert "metadata['one_episode']" in failed[0]
+    assert "metadata['one_episode']" in " ".join(out.split())
+    assert mmrl("check", "env", "mine.py:Hidden").code == 0  # seeds differ in what is asked for
     code, out, err = mmrl("check", "env", "mine.py:Broken")
     assert code == 1
     assert err == ""
