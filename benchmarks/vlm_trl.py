@@ -7,9 +7,8 @@ picture of 49 tokens and a question, 58 or 59 tokens in all, answers of a word. 
 Both sides do the same work: ours goes first and samples as always; TRL samples in its own loop, held to the same
 tokens by a logits processor, whose time is taken off.  The prompts' tokens, the answers' tokens and (within a
 thousandth) the norm of the first step's gradient are compared; if they differ there is no result.  Rewards are trivial
-on both sides.  Peak memory is that
-of a process of its own for each side, with the libraries of both, after three steps, in which TRL samples as it will.
-Prints medians, and appends them to RESULTS.md.
+on both sides.  Peak memory is that of a process of its own for each side, with the libraries of both, after three
+steps, in which TRL samples as it will.  Prints medians, and appends them to RESULTS.md.
 
     python benchmarks/vlm_trl.py [--repeats 20] [--dry-run]
 """

@@ -27,7 +27,7 @@ def check_config(loaded: LoadedConfig) -> tuple[Trainer, RewardSuite]:
     """
     config = loaded.config
     kind = config.train_type
-    if kind not in LEARNERS.names() and ":" not in kind and not kind.endswith(".py"):
+    if not LEARNERS.knows(kind) and ":" not in kind:
         raise unknown("train_type", kind, LEARNERS.names(), loaded.where("train_type"))
     for key, environments in (("environments", config.environments), ("eval", config.eval.environments or [])):
         for i, env in enumerate(environments):

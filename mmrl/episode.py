@@ -102,7 +102,11 @@ def _of_state(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(observation: Content, by: str) -> Content:
-    """An observation that is content, as every user of an episode expects."""
+    """An observation as content: a tuple of parts.
+
+    Raises:
+        TypeError: if it is anything else, such as a string.
+    """
     given: Any = observation
     if isinstance(given, tuple | list) and all(isinstance(part, Part) for part in cast("Sequence[Any]", given)):
         return tuple(cast("Sequence[Part]", given))
@@ -146,14 +150,15 @@ class _State:
 
     def advance(self, said: Completion, observation: Content, reward: Any, terminated: bool, truncated: bool,
                 info: Mapping[str, Any]) -> None:
+        seen = _checked(observation, "step()")
         kept = {k: v for k, v in info.items() if k not in ("sample", *STATE_FACTS)} | self.facts
         self.turns.append(
             Turn(self.observation, said.text, said.prompt_ids, said.token_ids, said.logprobs, said.finish_reason,
                  float(reward), kept, said.version, said.images)
         )  # fmt: skip
         self.terminated, self.truncated = bool(terminated), bool(truncated)
-        self.observation, self.facts = _checked(observation, "step()"), _of_state(info)
-        self.messages += (Message("assistant", (Text(said.text),)), Message("user", observation))
+        self.observation, self.facts = seen, _of_state(info)
+        self.messages += (Message("assistant", (Text(said.text),)), Message("user", seen))
 
     def trajectory(self) -> Trajectory:
         s = self.spec

@@ -10,6 +10,8 @@ from mmrl.policy import Policy
 from mmrl.registry import POLICIES
 
 MODEL_BACKEND = "hf"
+RUN_POLICIES = ("best", "final")
+"""The policies in a run's folder: the first that is there stands for the run."""
 
 
 def policy_arguments(name: str) -> tuple[str, ...]:
@@ -36,9 +38,9 @@ def load_policy(model_id: str, /, **kwargs: Any) -> Policy:
     Raises:
         BadInput: if nothing goes by that name or the arguments do not fit.
     """
-    is_reference = model_id in POLICIES.names() or ".py:" in model_id or model_id.endswith(".py")
+    named = POLICIES.knows(model_id)
     try:
-        made = POLICIES.get(model_id)(**kwargs) if is_reference else POLICIES.get(MODEL_BACKEND)(model_id, **kwargs)
+        made = POLICIES.get(model_id)(**kwargs) if named else POLICIES.get(MODEL_BACKEND)(model_id, **kwargs)
     except TypeError as error:
         raise BadInput(f"policy '{model_id}' does not take these arguments: {error}") from error
     except ImportError as error:

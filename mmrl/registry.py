@@ -57,6 +57,10 @@ class Registry:
         """All names that :meth:`get` knows, sorted."""
         return sorted({*self.local, *self.points()})
 
+    def knows(self, ref: str) -> bool:
+        """Whether ``ref`` is one of :meth:`names`, or a Python file with or without a name in it."""
+        return ref in self.names() or ".py:" in ref or ref.endswith(".py")
+
     def get(self, ref: str, where: str = "") -> Any:
         """Find the object that ``ref`` names.
 

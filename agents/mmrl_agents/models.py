@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.errors import BadInput, nearest, unknown
+from mmrl.load import RUN_POLICIES
 from mmrl_agents.image_tokens import tokenizer_of
 
 EMBEDDED = "mmrl/"
@@ -19,8 +20,6 @@ DEFAULT_CONTEXT = 4096
 DTYPES = ("float32", "bfloat16", "float16")
 MODEL_FILES = ("config.json", "adapter_config.json")
 """One of them is in the folder of a model: of a whole one, of an adapter."""
-PUBLISHED = ("best", "final")
-"""The policies in a run's folder: the first that is there stands for the run."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _models_beside(folder: Path) -> list[str]:
     """The folders that hold a model where ``folder`` would be."""
     try:
         beside = sorted(f for f in folder.parent.iterdir() if f.is_dir())
-        return [str(f) for f in beside if any((f / name).exists() for name in (*MODEL_FILES, *PUBLISHED))]
+        return [str(f) for f in beside if any((f / name).exists() for name in (*MODEL_FILES, *RUN_POLICIES))]
     except OSError:
         return []
 
@@ -96,7 +95,7 @@ def _from_folder(name: str, folder: Path, where: str) -> ModelFiles:
         return ModelFiles(name, find_model(base, where or str(folder)).base, str(folder))
     if weights.is_file():
         return ModelFiles(name, str(folder))
-    inner = [d for d in PUBLISHED if (folder / d).is_dir()]
+    inner = [d for d in RUN_POLICIES if (folder / d).is_dir()]
     if inner:
         return _from_folder(name, folder / inner[0], where)
     raise BadInput(f"{prefix}model '{name}': the folder has neither config.json nor adapter_config.json")

@@ -15,6 +15,7 @@ import torch
 from mmrl.config import Config
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput
+from mmrl.load import RUN_POLICIES
 from mmrl.outage import Outage
 from mmrl.read_only_store import ReadOnlyStore
 from mmrl.report import Reporter
@@ -319,7 +320,7 @@ def publish(run: Run, name: str) -> None:
 
 def drop_future(store: RunStore, step: int) -> None:
     """Remove a ``best/`` or ``final/`` of a later step than the run now stands at: it will be made again."""
-    for name in ("best", "final"):
+    for name in RUN_POLICIES:
         marker = store.root / name / STEP_FILE
         if marker.is_file() and json.loads(marker.read_text())["step"] > step:
             shutil.rmtree(marker.parent)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmrl.config import EvalConfig, RolloutConfig
 from mmrl.config_load import load_config
+from mmrl.load import RUN_POLICIES
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ def read_defaults(config: Path | None) -> Defaults:
         return Defaults()
     c = load_config(config).config
     chosen = c.eval.environments or c.environments
-    trained = any((config / folder).is_dir() for folder in ("best", "final"))
+    trained = any((config / folder).is_dir() for folder in RUN_POLICIES)
     policy = str(config) if trained else c.model_id
     return Defaults([(e.id, e.kwargs) for e in chosen], policy, c.rollout, c.eval)

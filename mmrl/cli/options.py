@@ -79,7 +79,7 @@ def speaker(policy: str, temperature: float | None = None, max_new_tokens: int |
     if temperature is not None and temperature < 0:
         raise BadInput(f"--temperature is at least 0, not {temperature:g}")
     sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-    if policy in POLICIES.names() or ".py:" in policy:
+    if POLICIES.knows(policy):
         known = policy_arguments(policy)
         sampling = {k: v for k, v in sampling.items() if k in known}
     return load_policy(policy, **{**{k: v for k, v in sampling.items() if v is not None}, **(given or {})})

@@ -118,7 +118,9 @@ def test_an_observation_that_is_no_content_is_an_error_in_words() -> None:
     t = run(Plain(), Speaker())
     assert t.error == ("TypeError: step() returned 'you won' as its observation; return a tuple of parts: "
                        "(mmrl.Text('...'),)")  # fmt: skip
-    assert run(Listed(), Speaker()) == run(Counter(), Speaker())
+    listed, plain = Speaker(), Speaker()
+    assert run(Listed(), listed) == run(Counter(), plain)
+    assert [r.messages for r in listed.requests] == [r.messages for r in plain.requests]
 
 
 def test_a_policys_failure_is_not_the_environments() -> None:
