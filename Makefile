@@ -19,7 +19,11 @@ MODEL  := .cache/models/SmolLM2-135M-Instruct
 # Training and tests ask no model hub; `make train HF_HUB_OFFLINE=0 CONFIG=...` lets a run download its model.
 HF_HUB_OFFLINE ?= 1
 export HF_HUB_OFFLINE
-# Threads that wait should not spin: with 2 cores they would take the time of those that work.
+# Threads that wait should hardly spin: with 2 cores they would take the time of those that work.
+ifndef OMP_WAIT_POLICY
+GOMP_SPINCOUNT ?= 2000
+export GOMP_SPINCOUNT
+endif
 OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 

@@ -44,8 +44,8 @@ TOKENS = 4096
 class Case:
     """A size, and how many times as fast in the step and the update, and as small, ours is to be at least.
 
-    With one prompt a step sampling is more of it (2.2 of 4.8 s, with four prompts 5.1 of 13.8), and the step was 5.4 to
-    5.9 times as fast in three runs: below what is asked.
+    With one prompt a step sampling is more of it (1.8 of 4.2 s, with four prompts 4.4 of 12.5), and the step was 6.1
+    and 6.8 times as fast in two runs: just above what is asked.
     """
 
     prompts: int

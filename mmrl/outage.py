@@ -12,33 +12,46 @@ from mmrl.score import Score
 from mmrl.trajectory import Trajectory
 
 PATIENCE = 3
-"""Steps in a row without any reward that a plugin's failures may cost once it has worked: a server that restarts."""
+"""Steps in a row without any reward that failures may cost once all has worked: a server that restarts."""
 
 
 def without_reward(step: int, trajectories: Sequence[Trajectory]) -> str | None:
-    """Why no rollout of a step has a reward, in words; None if one has, or if every episode broke off.
+    """Why no rollout of a step has a reward, in words; None if one has.
 
     Args:
         step: which step.
         trajectories: its rollouts, scored.
     """
-    if any(t.valid for t in trajectories) or not (scores := _by_plugin(trajectories)):
+    if any(t.valid for t in trajectories):
+        return None
+    if errors := all_broke_off(trajectories):
+        why = errors[0].partition("\n")[0]
+        return f"no episode of step {step} came to its end; {len(errors)} ended by an exception, first: {why}"
+    if not (scores := _by_plugin(trajectories)):
         return None
     said = [f"'{name}' {_fate(found)}" for name, found in scores.items()]
     return f"no rollout of step {step} has a reward: plugin {'; '.join(said)}"
 
 
+def all_broke_off(trajectories: Sequence[Trajectory]) -> list[str]:
+    """The error of every episode, if an exception ended each of them; else nothing."""
+    errors = [t.error for t in trajectories if t.error is not None]
+    return errors if len(errors) == len(trajectories) else []
+
+
 def broken(trajectories: Sequence[Trajectory]) -> list[str]:
-    """The plugins that failed on every rollout which was scored."""
+    """What failed on every rollout: plugins on those that were scored, or the environments."""
+    if all_broke_off(trajectories):
+        return list(dict.fromkeys(t.env_id for t in trajectories))
     return [n for n, found in _by_plugin(trajectories).items() if all(s.status == "failed" for s in found)]
 
 
 class Outage:
-    """Counts the steps in a row that a broken plugin has cost.
+    """Counts the steps in a row that a broken plugin, or environment, has cost.
 
-    A plugin that fails on every rollout teaches nothing.  Before this process has seen any reward it will hardly mend
-    itself, so that the run stops at once; later it may be a server that restarts, and the run stops after
-    ``PATIENCE`` such steps.
+    What fails on every rollout teaches nothing.  Before this process has seen any reward it will hardly mend itself,
+    so that the run stops at once; later it may be a server that restarts, and the run stops after ``PATIENCE`` such
+    steps.  So it does from the start where an environment broke off in a step of one task: its next seed may do.
     """
 
     def __init__(self) -> None:
@@ -49,7 +62,7 @@ class Outage:
         """Take the rollouts of a step; returns what is to be said.
 
         Raises:
-            RunStopped: naming the plugins and the first error of each.
+            RunStopped: naming what failed, and its first error.
         """
         said, failing = without_reward(step, trajectories), broken(trajectories)
         if said is None:
@@ -57,7 +70,8 @@ class Outage:
             self._lost = 0
             return None
         self._lost = self._lost + 1 if failing else 0
-        if failing and (not self._worked or self._lost >= PATIENCE):
+        alone = bool(all_broke_off(trajectories)) and len({(t.env_id, t.seed) for t in trajectories}) == 1
+        if failing and (self._lost >= PATIENCE or not (self._worked or alone)):
             row = f" ({self._lost} steps in a row)" if self._lost > 1 else ""
             mend = " and ".join(failing)
             raise RunStopped(f"{said}{row}; nothing can be learned: mend {mend}, and go on with --resume")

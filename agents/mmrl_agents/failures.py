@@ -17,7 +17,7 @@ def say_what_failed(run: Run, step: int, trajectories: Sequence[Trajectory]) -> 
     """Say which plugins failed, or why no rollout has a reward.
 
     Raises:
-        RunStopped: if a plugin fails always; all steps before are in a checkpoint.
+        RunStopped: if a plugin fails always, or every episode; all steps before are in a checkpoint.
     """
     try:
         said = run.outage.note(step, trajectories)

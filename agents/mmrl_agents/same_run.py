@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mmrl.config import Config
 from mmrl.config_load import LoadedConfig, dump_config
 from mmrl.errors import BadInput
+from mmrl.load import RUN_POLICIES
 from mmrl_agents.models import ModelFiles, read_config
 
 MOVED = "training_args.output_dir"
@@ -56,8 +57,10 @@ def check_same_config(loaded: LoadedConfig) -> None:
     apart = [d for d in differences(_completed(path), yaml.safe_load(dump_config(loaded.config)))
              if not d.startswith(f"{MOVED}: ")]  # fmt: skip
     if apart:
+        name = next((name for name in RUN_POLICIES if (path.parent / name).is_dir()), None)
+        onward = "" if name is None else f", where model_id: {path.parent / name} trains its {name} policy on"
         raise BadInput(f"{path.parent} was started with another config: {'; '.join(apart)}; resume with the same "
-                       f"config and overrides, or choose another {MOVED}")  # fmt: skip
+                       f"config and overrides, or choose another {MOVED}{onward}")  # fmt: skip
 
 
 def _completed(path: Path) -> Any:

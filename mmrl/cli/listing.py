@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +40,12 @@ def list_(
     """
     if kind is not None and kind not in REGISTRIES:
         raise unknown("kind", kind, REGISTRIES)
-    console = screen()
+    console, found = screen(), 0
     for one in [kind] if kind else list(REGISTRIES):
         rows = env_rows() if one == kind == "envs" else registry_rows(REGISTRIES[one])
         told = [(name, " ".join(line.replace("``", "").split())) for name, line in rows]
         shown = [(name, line) for name, line in told if filter.casefold() in f"{name} {line}".casefold()]
+        found += len(shown)
         if not console.is_terminal:
             for name, line in shown:
                 print(f"{name}\t{line}")
@@ -53,6 +56,9 @@ def list_(
         for name, line in shown:
             table.add_row(name, Text(line))
         console.print(table)
+    if not found and filter:
+        more = "" if kind else f"; every environment id: mmrl list envs --filter {shlex.quote(filter)}"
+        print(f"nothing of what is listed contains '{filter}'{more}", file=sys.stderr)
     if kind is None and console.is_terminal:
         console.print("Every environment id: mmrl list envs", highlight=False)
 

@@ -60,7 +60,8 @@ def score(
     _check_out(out, stored)
     loaded = _load(stored, config, overrides or [])
     found, whole = _score(stored, chosen, Rescorer(build_suite(loaded)))
-    record = {"run": str(run), "config": str(loaded.path), "interrupted": not whole, **report(found, top)}
+    record = {"run": str(run), "config": str(loaded.path), "overrides": overrides or [], "interrupted": not whole,
+              **report(found, top)}  # fmt: skip
     if as_json:
         print(json.dumps(record))
     else:

@@ -29,7 +29,8 @@ def headline(record: Mapping[str, Any]) -> str:
     first, last = record["steps"] or (None, None)
     when = "" if first is None else f" of step {first}" if first == last else f" of steps {first}-{last}"
     what = f"{record['rollouts']} rollouts{when} in {record['groups']} groups"
-    return f"{record['run']}: {what}, scored by {record['config']}"
+    changed = f" with {' '.join(record['overrides'])}" if record["overrides"] else ""
+    return f"{record['run']}: {what}, scored by {record['config']}{changed}"
 
 
 def agreement(reward: Mapping[str, Any]) -> str:

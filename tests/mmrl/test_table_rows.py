@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from mmrl.config import Config, EnvironmentConfig
-from mmrl.table_rows import evaluated_rows, rows_of, rows_said
+import mmrl_assets
+from mmrl.config import Config, EnvironmentConfig, SftConfig
+from mmrl.table_rows import APART, evaluated_rows, rows_of, rows_said
 
 MADE = {"id": "text/arithmetic"}
 
@@ -32,7 +33,10 @@ def test_what_is_made_on_the_spot_is_not_counted(table: dict[str, Any]) -> None:
 
 def test_training_and_held_out_rows(table: dict[str, Any]) -> None:
     few = {"episodes": 3, "final_episodes": 2}
-    assert rows_said(config([table], **few)) == "rows: 3 of text; evaluated on the same"
+    learned = f"rows: 3 of text; evaluated on the same, which it learns from; {APART}"
+    assert rows_said(config([table], **few)) == learned
+    again = config([table], environments=[table, MADE], **few)
+    assert rows_said(again) == f"rows: 3 of text; evaluated on 3 of text, which it learns from; {APART}"
     assert rows_said(config([MADE], environments=[table, table], **few)) == "rows: evaluated on 3 of text, 3 of text"
     assert rows_said(config([table], episodes=0, final_episodes=0)) == "rows: 3 of text"
 
@@ -40,3 +44,36 @@ def test_training_and_held_out_rows(table: dict[str, Any]) -> None:
 def test_rows_that_episodes_draw_again(table: dict[str, Any]) -> None:
     again = evaluated_rows(config([MADE], environments=[table], episodes=0, final_episodes=4))
     assert again == "3 of text (drawn again by 4 episodes; intervals count rows)"
+
+
+LEARNED = "3 of text, which it learns from"
+
+
+@pytest.mark.parametrize(("trained", "evaluated", "said"), [
+    ({}, {"system": "Be brief."}, LEARNED),
+    ({"columns": {"question": "question"}}, {}, LEARNED),
+    ({}, {"path": "other.jsonl"}, "3 of text"),
+])  # fmt: skip
+def test_a_table_is_the_same_however_it_is_asked(table: Any, trained: Any, evaluated: Any, said: str) -> None:
+    path = Path(table["kwargs"]["path"])
+    path.with_name("other.jsonl").write_text(path.read_text())
+    evaluated = {k: str(path.with_name(v)) if k == "path" else v for k, v in evaluated.items()}
+    one, two = ({"id": "text", "kwargs": {**table["kwargs"], **more}} for more in (trained, evaluated))
+    told = evaluated_rows(config([one], environments=[two], episodes=3, final_episodes=0))
+    assert told.partition(";")[0] == said
+
+
+@pytest.mark.parametrize(("trained", "evaluated", "learned"), [
+    ("train", "eval", False), ("all", "eval", True), ("train", None, True), ("train", "train", True),
+])  # fmt: skip
+def test_two_parts_of_a_table_hold_rows_back(trained: str, evaluated: str | None, learned: bool) -> None:
+    shapes = Path(mmrl_assets.__path__[0]) / "samples" / "shapes60" / "questions.jsonl"
+    one, two = ({"id": "vqa", "kwargs": {"path": str(shapes), **({"part": part} if part else {})}}
+                for part in (trained, evaluated))  # fmt: skip
+    assert (APART in evaluated_rows(config([one], environments=[two]))) == learned
+
+
+def test_a_run_that_learns_from_stored_answers_does_not_learn_in_its_environments(table: dict[str, Any]) -> None:
+    one = config([table], episodes=3, final_episodes=0)
+    stored = SftConfig(rollouts=[Path("runs/a")])
+    assert evaluated_rows(one.model_copy(update={"sft": stored})) == "the same"

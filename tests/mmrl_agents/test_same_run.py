@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,16 @@ def test_another_config_is_bad_input_with_all_that_differs(tmp_path: Path) -> No
         "rollout.window: was null, now 2; resume with the same config and overrides, or choose another "
         "training_args.output_dir"
     )
+
+
+def test_where_a_run_has_a_policy_it_is_said_how_to_train_that_on(tmp_path: Path) -> None:
+    begun(tmp_path)
+    changed = run_config(tmp_path, training_args={"max_steps": 50})
+    for name in ("final", "best"):  # best/ stands for the run if it is there
+        (tmp_path / "run" / name).mkdir()
+        onward = f"output_dir, where model_id: {tmp_path / 'run' / name} trains its {name} policy on"
+        with pytest.raises(BadInput, match=re.escape(onward) + "$"):
+            check_same_config(changed)
 
 
 def test_a_run_may_be_moved_and_may_be_of_an_earlier_version(tmp_path: Path) -> None:

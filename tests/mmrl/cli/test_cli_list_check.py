@@ -11,6 +11,7 @@ from mmrl.config_load import load_config
 from mmrl.env import EnvFamily
 from mmrl.registry import ENVS, LEARNERS, PLUGINS, POLICIES
 from mmrl.reward import reward_plugin
+from mmrl.table_rows import APART, LEARNED
 
 Cli = Callable[..., Any]
 
@@ -57,6 +58,15 @@ def test_a_family_that_cannot_tell_its_environments_apart_does_not_hide_the_othe
 def test_envs_are_filtered(mmrl: Cli) -> None:
     names = [line.split("\t")[0] for line in mmrl("list", "envs", "--filter", "BALROG-").out.splitlines()]
     assert names == [f"babyai/balrog-{t}" for t in ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")]
+
+
+def test_a_filter_that_finds_nothing_says_so(mmrl: Cli) -> None:
+    found = mmrl("list", "plugins", "--filter", "zzz")
+    assert (found.code, found.out) == (0, "")
+    assert found.err == "nothing of what is listed contains 'zzz'\n"
+    found = mmrl("list", "--filter", "GoToLocal S")
+    assert (found.code, found.out) == (0, "")
+    assert found.err.endswith("contains 'GoToLocal S'; every environment id: mmrl list envs --filter 'GoToLocal S'\n")
 
 
 def test_plugins_of_this_process_are_listed(mmrl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +130,9 @@ def test_check_config_says_rows_and_where_the_run_is_evaluated(mmrl: Cli, tmp_pa
         "evaluated in text (3 rows), {'path': 'q.jsonl', 'system': 'Hm.'}",
         "reward safety, weight 1, loads what it needs when training begins",
     ]
-    assert ("held-out seeds 500000-500099 every 20 steps; 0-199 before and after; rows: 3 of text (drawn again by 200 "
-            "episodes; intervals count rows)") in rows  # fmt: skip
+    held_out = f"rows: 3 of text{LEARNED} (drawn again by 200 episodes; intervals count rows);"
+    assert f"held-out seeds 500000-500099 every 20 steps; 0-199 before and after; {held_out}" in rows
+    assert APART in rows
 
 
 def test_check_config_says_what_changes_on_the_way(mmrl: Cli, tmp_path: Path) -> None:

@@ -174,6 +174,9 @@ def test_which_rollouts_and_nothing_in_the_run_changes(
 def test_overrides_come_last(mmrl: Cli, run: Path) -> None:
     record = answer(mmrl("score", "runs/x", "reward_plugins.0.weight=3", "rewards.clip=[0, 2.5]", "--json"))
     assert record["reward"]["new"]["mean"] == 1.25
+    assert record["overrides"] == ["reward_plugins.0.weight=3", "rewards.clip=[0, 2.5]"]
+    said = mmrl("score", "runs/x", "reward_plugins.0.weight=3").out.splitlines()[0]
+    assert said.endswith("scored by runs/x/config.yaml with reward_plugins.0.weight=3")
 
 
 def test_a_whole_config_whose_other_parts_do_not_count(mmrl: Cli, run: Path) -> None:
