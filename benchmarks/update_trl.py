@@ -44,8 +44,8 @@ TOKENS = 4096
 class Case:
     """A size, and how many times as fast in the step and the update, and as small, ours is to be at least.
 
-    With one prompt a step sampling is more of it (1.8 of 4.2 s, with four prompts 4.4 of 12.5), and the step was 6.1
-    and 6.8 times as fast in two runs: just above what is asked.
+    With one prompt a step sampling is more of it (1.8 of 4.2 s, with four prompts 4.4 of 12.5), and the step was
+    5.9, 6.1 and 6.8 times as fast in three runs: what is asked, give or take noise.
     """
 
     prompts: int
