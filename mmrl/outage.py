@@ -70,7 +70,8 @@ class Outage:
             self._lost = 0
             return None
         self._lost = self._lost + 1 if failing else 0
-        alone = bool(all_broke_off(trajectories)) and len({(t.env_id, t.seed) for t in trajectories}) == 1
+        tasks = {(t.env_id, t.seed) for t in trajectories}
+        alone = len(tasks) == 1 and bool(all_broke_off(trajectories))
         if failing and (self._lost >= PATIENCE or not (self._worked or alone)):
             row = f" ({self._lost} steps in a row)" if self._lost > 1 else ""
             mend = " and ".join(failing)
